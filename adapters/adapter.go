@@ -60,12 +60,20 @@ type Adapter interface {
 type Inbound struct {
 	Messages []Message
 	Receipts []Receipt
+	Notices  []ProviderNotice
 
 	// Ack writes the response in the format that the channel expects. If storeErr is nil, everything
 	// above is stored. Otherwise the response must make the channel redeliver the request or, if the
 	// channel never does, ask the person to try again. It must not contain the text of storeErr. Ack
 	// is never nil and is called once.
 	Ack func(w http.ResponseWriter, storeErr error)
+}
+
+// A ProviderNotice is something that the provider reports about the app or the account itself, such as
+// that the app was uninstalled. The gateway then asks the provider whether the endpoint still works.
+type ProviderNotice struct {
+	Reason string // from the provider's own small set
+	Detail string // for staff; may be empty
 }
 
 // Limits describe what one message of a channel can contain.

@@ -53,11 +53,11 @@ func (b *Backoff) Next() time.Duration {
 func (b *Backoff) Reset() { b.failures = 0 }
 
 // Sleep waits before the next attempt after err, at least as long as its RetryAfter. It returns err
-// without waiting if retrying cannot help: the credentials were rejected, or err is not a
-// *SendError. It returns ctx.Err() if ctx ends first.
+// without waiting if it must be reported: the credentials were rejected, another program receives the
+// messages, or err is not a *SendError. It returns ctx.Err() if ctx ends first.
 func (b *Backoff) Sleep(ctx context.Context, log *slog.Logger, ep Endpoint, err error) error {
 	var e *SendError
-	if !errors.As(err, &e) || e.Reason == BadSecret {
+	if !errors.As(err, &e) || e.Reason == BadSecret || e.Reason == Conflict {
 		return err
 	}
 	if ctx.Err() != nil {

@@ -23,7 +23,35 @@ var (
 
 	// ErrUnknownWebhook means that the channel has no webhook of this name.
 	ErrUnknownWebhook = errors.New("adapters: no such webhook")
+
+	// ErrStale is an ErrForged for a request whose timestamp is too far from the current time.
+	ErrStale = fmt.Errorf("%w: timestamp too far from the current time", ErrForged)
+
+	// ErrOtherEndpoint is an ErrForged for a request that is signed, but for another address.
+	ErrOtherEndpoint = fmt.Errorf("%w: addressed to another endpoint", ErrForged)
 )
+
+// RefusalReason returns why Receive rejected a request, as a metric label and a log field. The set is
+// closed. It is "unavailable" if err is none of the errors above.
+func RefusalReason(err error) string {
+	for _, r := range []struct {
+		err    error
+		reason string
+	}{
+		{ErrStale, "stale"},
+		{ErrOtherEndpoint, "not_for_this_endpoint"},
+		{ErrForged, "signature"},
+		{ErrNoKey, "no_key"},
+		{ErrTooLarge, "too_large"},
+		{ErrMalformed, "malformed"},
+		{ErrUnknownWebhook, "unknown_webhook"},
+	} {
+		if errors.Is(err, r.err) {
+			return r.reason
+		}
+	}
+	return "unavailable"
+}
 
 // A Reason says why a channel did not accept a reply. It is a metric label and a log field, so the
 // set is small and stable.
@@ -39,6 +67,7 @@ const (
 	OptedOut    Reason = "opted_out"   // the person unsubscribed at the carrier
 	Moved       Reason = "moved"       // the chat has another ID now: SendError.NewChatID
 	BadSecret   Reason = "bad_secret"  // the credentials were rejected: staff must act
+	Conflict    Reason = "conflict"    // another program receives the messages of the same bot
 )
 
 // A SendError is the only type of error that Adapter.Send returns.
@@ -83,10 +112,12 @@ func ErrorFromStatus(status int, code string) *SendError {
 
 // A SetupError says why an endpoint cannot be set up.
 type SetupError struct {
-	Reason  Reason // Unreachable and Throttled are temporary; BadSecret and Refused need other input
-	Field   string // name of the invalid field in the API, such as "bot_token"; may be empty
-	Message string // the provider's explanation, for staff; must not contain a secret
-	Err     error
+	Reason     Reason        // Unreachable and Throttled are temporary; BadSecret and Refused need other input
+	Field      string        // name of the invalid field in the API, such as "bot_token"; may be empty
+	Message    string        // the provider's explanation, for staff; must not contain a secret
+	RetryAfter time.Duration // delay that the provider asked for, or zero
+	Optional   bool          // the endpoint works without what failed: a warning, not a fault
+	Err        error
 }
 
 // Error returns the reason and the provider's explanation.

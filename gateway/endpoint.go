@@ -37,6 +37,7 @@ type EndpointState struct {
 	Status       EndpointStatus
 	ErrorMessage string
 	LastEventAt  time.Time
+	Warnings     []string // what staff should know although the endpoint may work
 	Retries      int
 	Checked      bool           // the provider confirmed the credentials: the endpoint may own its address
 	Err          error          // not nil: the credentials cannot be decrypted, and are missing
@@ -79,3 +80,45 @@ type AddressConflict struct {
 	Endpoints []EndpointState // the owner first, if there is one
 	Owned     bool            // the first endpoint is the owner
 }
+
+// An EndpointCheck is an endpoint whose provider is to be asked about it.
+type EndpointCheck struct {
+	State       EndpointState
+	Failures    int           // checks in a row that found a fault, or that the provider did not answer
+	SinceRepair time.Duration // since Connect was last called to correct a fault; years if it never was
+}
+
+// A CheckResult is what a provider says about an endpoint.
+type CheckResult struct {
+	Unknown  bool              // the provider did not answer: the status remains
+	Fault    string            // why the endpoint does not work; empty if it does
+	Settings map[string]string // nil: unchanged
+	Warnings []string
+	Repaired bool          // Connect was called
+	Next     time.Duration // until the next check
+}
+
+// A NoticeKind says where a notice about an endpoint comes from. Only the latest of each kind is kept.
+type NoticeKind string
+
+// The kinds of notice.
+const (
+	WebhookRefused NoticeKind = "webhook"  // a request to the webhook was rejected
+	SendRefused    NoticeKind = "send"     // the provider rejected the credentials when a reply was sent
+	ProviderNotice NoticeKind = "provider" // the provider reported something about the app itself
+)
+
+// A Notice is something about an endpoint that staff should know, and that does not change its status.
+type Notice struct {
+	Kind   NoticeKind
+	Reason string // from a small set
+	Detail string // such as the URL against which a signature was checked; no secret
+	At     time.Time
+}
+
+// FirstCheckDelay is the time from the set-up of an endpoint, which asked the provider, to the first
+// check.
+const FirstCheckDelay = time.Minute
+
+// NoticeAge is how long a notice is shown.
+const NoticeAge = 24 * time.Hour

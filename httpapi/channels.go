@@ -18,6 +18,7 @@ type channelResponse struct {
 	ErrorMessage *string    `json:"error_message"`
 	LastEventAt  *time.Time `json:"last_event_at"`
 	Status       string     `json:"status" enum:"not_configured,active,error,disabled"`
+	Warnings     []string   `json:"warnings" nullable:"false"`
 	WebhookURL   *string    `json:"webhook_url"`
 }
 
@@ -40,6 +41,7 @@ func (a *API) listChannels(ctx context.Context, in *InstancePath) (*struct{ Body
 			ErrorMessage: operation.NullableString(s.ErrorMessage),
 			LastEventAt:  operation.NullableTime(s.LastEventAt),
 			Status:       string(s.Status),
+			Warnings:     append([]string{}, s.Warnings...),
 			WebhookURL:   webhookURL(s, adapters.TraitsOf(s.Channel).WebhookSuffix),
 		})
 	}

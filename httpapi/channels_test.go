@@ -42,7 +42,7 @@ func TestChannels(t *testing.T) {
 		h.request("GET", path, ""),
 		200,
 		`{"channels":[{"address":"+61400111222","channel":"sms","enabled":true,"error_message":null,
-			"last_event_at":null,"status":"active","webhook_url":"`+webhooks+`sms/`+h.instance+`"}],"count":1}`,
+			"last_event_at":null,"status":"active","warnings":[],"webhook_url":"`+webhooks+`sms/`+h.instance+`"}],"count":1}`,
 	)
 	h.expect(h.request("DELETE", path+"/sms", ""), 204, "")
 	h.expect(h.request("GET", path+"/sms", ""), 200, notConfigured)

@@ -253,15 +253,18 @@ func inviteFields() operation.FieldDescriptions {
 // channelFields describes the fields of channels.
 func channelFields() operation.FieldDescriptions {
 	shared := map[string]string{
-		"enabled":      "Whether the channel is set up and not switched off.",
-		"status":       "State of the channel: not set up, working, failing, or switched off.",
+		"enabled": "Whether the channel is set up and not switched off.",
+		"status": "State of the channel as its provider says: not set up, working, failing, or switched off. The gateway " +
+			"asks the provider at least every few minutes.",
 		"phone_number": "Phone number of the channel in E.164 format.",
 	}
 	return operation.FieldDescriptions{
 		"Channel": operation.Extend(shared, map[string]string{
 			"address":       "Bot ID, phone number or workspace ID of the channel.",
 			"channel":       "Name of the channel.",
-			"error_message": "Why the channel fails. Null: it does not.",
+			"error_message": "Why the channel fails, in the words of the provider. Null: it does not.",
+			"warnings": "What staff should know although the channel may work, such as why a request to its webhook was " +
+				"refused last. It never changes the status.",
 			"last_event_at": "When the provider last sent an event. Null: never.",
 			"webhook_url": "URL that the provider calls. Null if the provider calls none, for example when the gateway " +
 				"polls.",

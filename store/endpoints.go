@@ -22,7 +22,7 @@ import (
 // which the previous credentials are still valid.
 func (s *Store) endpointColumns() string {
 	return `id, tenant_id, instance_id, channel, mode, address, status, error_message, settings, credentials, retries,
-		last_event_at, created_at, updated_at,
+		warnings, last_event_at, created_at, updated_at,
 		case when old_for is null then cast(0 as double precision)
 			when old_until is null then cast(old_for as double precision) else ` + s.dialect.SecondsUntil("old_until") + ` end`
 }
@@ -35,15 +35,18 @@ const credentialsUnreadable = "The credentials cannot be decrypted with the give
 // scanEndpoint reads an endpoint and decrypts its credentials. If they cannot be decrypted, the
 // endpoint has status error and Err set, so that it does not make a list of endpoints unreadable.
 func (s *Store) scanEndpoint(sc sqldb.ScanFunc) (ep gateway.EndpointState, err error) {
-	var settings, sealed string
+	var settings, sealed, warnings string
 	err = sc(sqldb.Text(&ep.ID), sqldb.Text(&ep.TenantID), sqldb.Text(&ep.InstanceID), &ep.Channel, &ep.Mode,
 		&ep.Address, &ep.Status, sqldb.Text(&ep.ErrorMessage),
-		&settings, &sealed, &ep.Retries, sqldb.Time(&ep.LastEventAt), sqldb.Time(&ep.CreatedAt), sqldb.Time(&ep.UpdatedAt),
+		&settings, &sealed, &ep.Retries, &warnings, sqldb.Time(&ep.LastEventAt), sqldb.Time(&ep.CreatedAt), sqldb.Time(&ep.UpdatedAt),
 		sqldb.Seconds(&ep.GraceRemaining))
 	if err != nil {
 		return ep, err
 	}
 	if err := json.Unmarshal([]byte(settings), &ep.Settings); err != nil {
+		return ep, err
+	}
+	if err := json.Unmarshal([]byte(warnings), &ep.Warnings); err != nil {
 		return ep, err
 	}
 	ep.Credentials, err = s.openCredentials(ep.Endpoint, sealed)
@@ -138,14 +141,18 @@ func (s *Store) WebhookEndpoint(
 	return ep.Endpoint, s.endpointError("read endpoint", err)
 }
 
-// PollingEndpoints returns the active endpoints of all tenants that poll or hold a connection.
+// isPolled is the condition for endpoints that are polled: those that work, and those with a fault, which
+// ends when polling succeeds. Endpoints whose set-up is not complete or failed are not polled.
+const isPolled = `(status = 'active' or status = 'error' and (poll_fault is not null or check_fault is not null))
+	and retry_at is null`
+
+// PollingEndpoints returns the endpoints of all tenants that poll or hold a connection.
 func (s *Store) PollingEndpoints(ctx context.Context) ([]gateway.EndpointState, error) {
 	rs, err := s.db.Query(ctx,
-		`select `+s.endpointColumns()+` from endpoints where mode in ('polling', 'socket') and status = 'active' order by id`)
+		`select `+s.endpointColumns()+` from endpoints where mode in ('polling', 'socket') and `+isPolled+` order by id`)
 	endpoints, err := sqldb.ScanAll(rs, err, s.scanEndpoint)
-	active := slices.DeleteFunc(endpoints,
-		func(ep gateway.EndpointState) bool { return ep.Status != gateway.EndpointActive })
-	return active, s.endpointError("list polling endpoints", err)
+	readable := slices.DeleteFunc(endpoints, func(ep gateway.EndpointState) bool { return ep.Err != nil })
+	return readable, s.endpointError("list polling endpoints", err)
 }
 
 // SaveEndpoint stores the endpoint of an instance on a channel, replacing the previous one, and
@@ -234,6 +241,7 @@ func (s *Store) updateEndpoint(
 			backfilled_at = case when address = $4 then backfilled_at else `+s.dialect.Now+` end, backfill_at = null,
 				address = $4, status = $5, error_message = $6,
 			settings = $7, credentials = $8, retry_at = $9, retries = $10, updated_at = $11, poll_epoch = poll_epoch + 1,
+			check_fault = null, poll_fault = null, check_failures = 0, repaired_at = null, warnings = '[]',
 			old_for = case when $12 = 0 then null when $13 then $12 else old_for end, old_until = case when $12 > 0 and $13
 				and $14 then `+s.dialect.NowPlusExpr("$12")+` when $12 = 0 or $13 then null else old_until end
 		where tenant_id = $1 and id = $2 returning `+s.endpointColumns(),
@@ -298,10 +306,11 @@ func (s *Store) SetEndpointStatus(
 	}
 	n, err := s.db.Exec(ctx, `
 		update endpoints set status = $4, error_message = $5, retries = $6, address = $7, settings = $8,
-			retry_at = $9`+startGracePeriod+`
+			check_fault = null, poll_fault = null, repaired_at = case when $10 then `+s.dialect.Now+` end,
+			check_at = `+s.dialect.NowPlus(int(gateway.FirstCheckDelay/time.Second))+`, retry_at = $9`+startGracePeriod+`
 		where tenant_id = $1 and id = $2 and updated_at = $3`,
 		ep.TenantID, ep.ID, sqldb.TimeOrNull(ep.UpdatedAt), string(ep.Status), sqldb.TextOrNull(ep.ErrorMessage),
-		ep.Retries, ep.Address, settings, sqldb.TimeOrNull(retryAt))
+		ep.Retries, ep.Address, settings, sqldb.TimeOrNull(retryAt), ep.Settings[adapters.Warning] != "")
 	if err == nil && n == 0 {
 		_, err = s.db.Exec(ctx, `update endpoints set retry_at = $3, updated_at = $3 where tenant_id = $1 and id = $2`,
 			ep.TenantID, ep.ID, s.now())

@@ -3,6 +3,7 @@ package store
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -321,12 +322,16 @@ func TestPollingEndpoints(t *testing.T) {
 			{adapters.Socket, gateway.EndpointActive},
 			{adapters.Polling, gateway.EndpointActive},
 			{adapters.Socket, gateway.EndpointError},
+			{adapters.Polling, gateway.EndpointDisabled},
 		} {
 			tenant := newTenant(t, s)
 			ep := endpoint(tenant, newInstance(t, s, tenant).ID)
 			ep.Mode = c.mode
 			state := mustSaveEndpoint(t, s, gateway.EndpointState{Endpoint: ep, Status: c.status}, timeZero)
 			switch n {
+			case 5:
+				mustExec(t, s, `update endpoints set poll_fault = 'conflict' where id = $1`, state.ID)
+				want = append(want, state.ID)
 			case 0, 3:
 				want = append(want, state.ID)
 			case 4:
@@ -334,8 +339,13 @@ func TestPollingEndpoints(t *testing.T) {
 			}
 		}
 		endpointStates, err := s.PollingEndpoints(t.Context())
-		if err != nil || len(endpointStates) != 2 || endpointStates[0].ID != want[0] || endpointStates[1].ID != want[1] {
-			t.Errorf("PollingEndpoints() = %d endpoints, %v, want %v", len(endpointStates), err, want)
+		var got []string
+		for _, ep := range endpointStates {
+			got = append(got, ep.ID)
+		}
+		slices.Sort(want)
+		if err != nil || !slices.Equal(got, want) {
+			t.Errorf("PollingEndpoints() = %v, %v, want %v", got, err, want)
 		}
 	})
 }

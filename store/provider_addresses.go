@@ -292,7 +292,7 @@ func (s *Store) AcquirePollLease(
 		rs, err := tx.Query(ctx, `
 			update endpoints set poll_until = `+s.dialect.NowPlus(int(gateway.PollLeaseDuration/time.Second))+`,
 				poll_epoch = case when poll_holder = $3 then poll_epoch else poll_epoch + 1 end, poll_holder = $3
-			where tenant_id = $1 and id = $2 and status = 'active'
+			where tenant_id = $1 and id = $2 and `+isPolled+`
 				and (poll_holder = $3 or poll_until <= `+s.dialect.Now+`)
 			returning `+s.endpointColumns()+`, poll_epoch, poll_cursor`, tenant, endpoint, holder)
 		state, err := sqldb.ScanOne(rs, err, func(sc sqldb.ScanFunc) (gateway.EndpointState, error) {

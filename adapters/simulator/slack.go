@@ -71,6 +71,11 @@ type SlackApp struct {
 	// AppToken is the app-level token. If it is set, the app uses Socket Mode and its URLs receive
 	// nothing.
 	AppToken string
+	// Scopes are those of the token. If there are none, Slack does not report them.
+	Scopes []string
+	// TokenError is the error code of all calls with the token, such as "token_revoked".
+	TokenError string
+
 	// SocketModeOff means that Socket Mode was disabled in the app's settings.
 	SocketModeOff bool
 }

@@ -49,7 +49,7 @@ func (s *Slack) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		fault.respond(w, r)
 		return
 	}
-	response := s.authorizeCall(method, r)
+	response := s.authorizeCall(w, method, r)
 	if faulty {
 		fault.respond(w, r)
 		return
@@ -63,7 +63,7 @@ func writeSlackJSON(w http.ResponseWriter, response slackFields) {
 }
 
 // authorizeCall checks the token of a call and executes it.
-func (s *Slack) authorizeCall(method string, r *http.Request) slackFields {
+func (s *Slack) authorizeCall(w http.ResponseWriter, method string, r *http.Request) slackFields {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if method == "apps.connections.open" {
@@ -77,7 +77,13 @@ func (s *Slack) authorizeCall(method string, r *http.Request) slackFields {
 		return slackError("not_authed")
 	}
 	for _, app := range s.apps {
+		if app.Token == token && app.TokenError != "" {
+			return slackError(app.TokenError)
+		}
 		if app.Token == token {
+			if len(app.Scopes) > 0 {
+				w.Header().Set("X-Oauth-Scopes", strings.Join(app.Scopes, ","))
+			}
 			return s.dispatch(method, slackCall{app: app, form: r.Form})
 		}
 	}

@@ -103,6 +103,41 @@ func (t *Telegram) AddBot(token, username string) {
 	}
 }
 
+// RevokeToken replaces the token of a bot: calls with the previous one are unauthorized. It reports
+// whether there is such a bot.
+func (t *Telegram) RevokeToken(username, token string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	b := t.findBot(username)
+	if b == nil {
+		return false
+	}
+	delete(t.bots, b.token)
+	b.token = token
+	t.bots[token] = b
+	return true
+}
+
+// Rename changes the username of a bot.
+func (t *Telegram) Rename(username, to string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if b := t.findBot(username); b != nil {
+		b.username = to
+	}
+}
+
+// SetWebhook sets the webhook of a bot, as another program with its token does. An empty address
+// deletes it.
+func (t *Telegram) SetWebhook(username, address, secret string) {
+	t.mu.Lock()
+	b := t.findBot(username)
+	t.mu.Unlock()
+	if b != nil {
+		t.setWebhook(b, map[string]string{"url": address, "secret_token": secret})
+	}
+}
+
 // A TelegramOption changes a message before it is sent to the bot.
 type TelegramOption func(message map[string]any)
 

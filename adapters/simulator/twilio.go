@@ -35,6 +35,7 @@ type Twilio struct {
 
 	mu           sync.Mutex
 	tokens       map[string]string // by account
+	secondary    map[string]string // auth tokens that the API accepts too, by account
 	numbers      []*twilioNumber
 	services     []*twilioService
 	messages     []*twilioMessage // oldest first
@@ -73,6 +74,7 @@ func NewTwilio() *Twilio {
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
 		tokens:       map[string]string{},
+		secondary:    map[string]string{},
 		optedOut:     map[string]bool{},
 		lastInbound:  map[string]time.Time{},
 		failureCodes: map[string]int{},
@@ -101,6 +103,14 @@ func (t *Twilio) AddAccount(sid, token string) {
 // RotateToken replaces the auth token of an account: the API accepts only the new one, and webhooks
 // are signed with it.
 func (t *Twilio) RotateToken(account, token string) { t.AddAccount(account, token) }
+
+// AddSecondaryToken adds a secondary auth token to an account. The API accepts it; webhooks are signed
+// with the primary one.
+func (t *Twilio) AddSecondaryToken(account, token string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.secondary[account] = token
+}
 
 // AddNumber adds a phone number that can send and receive SMS to an account. It returns the SID of
 // the number.

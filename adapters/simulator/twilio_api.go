@@ -58,7 +58,7 @@ func (t *Twilio) isAuthorized(account, token string) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	current, ok := t.tokens[account]
-	return ok && token == current && token != ""
+	return ok && token != "" && (token == current || token == t.secondary[account])
 }
 
 // routeTwilio returns the call of a request. ok is false if the simulator does not have it.
@@ -108,8 +108,10 @@ func routeTwilioService(method string, parts []string) (twilioCall, bool) {
 }
 
 func (t *Twilio) fetchAccount(c twilioCall, _ url.Values) twilioResponse {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	return twilioResponse{http.StatusOK, map[string]any{
-		"sid": c.account, "owner_account_sid": c.account, "status": "active", "type": "Full",
+		"sid": c.account, "owner_account_sid": c.account, "auth_token": t.tokens[c.account], "status": "active", "type": "Full",
 		"friendly_name": "Simulator", "uri": accountURI(c) + ".json",
 	}}
 }

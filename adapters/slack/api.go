@@ -33,6 +33,7 @@ type call struct {
 	client     http.Client
 	maybeSent  atomic.Bool // a request was written to a connection
 	status     int
+	scopes     string // of the token, as Slack reports them with each response
 	retryAfter time.Duration
 }
 
@@ -61,7 +62,7 @@ func (c *call) Do(r *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.status = resp.StatusCode
+	c.status, c.scopes = resp.StatusCode, resp.Header.Get("X-Oauth-Scopes")
 	if s, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil && s > 0 {
 		c.retryAfter = time.Duration(min(s, int(maxRetryAfter/time.Second))) * time.Second
 	}

@@ -48,7 +48,7 @@ func (a *Adapter) parseCommand(
 		return plainResponse(""), nil
 	}
 	if isOtherApp(ep, form.Get("api_app_id")) {
-		return adapters.Inbound{}, adapters.ErrForged
+		return adapters.Inbound{}, adapters.ErrOtherEndpoint
 	}
 	name, called := strings.CutPrefix(form.Get("command"), "/")
 	sender := externalID(commandTeam(form, ep), form.Get("user_id"))

@@ -22,6 +22,7 @@ type envelope struct {
 	APIAppID            string          `json:"api_app_id"`
 	EventID             string          `json:"event_id"`
 	IsExtSharedChannel  bool            `json:"is_ext_shared_channel"`
+	MinuteRateLimited   int64           `json:"minute_rate_limited"`
 	Authorizations      []authorization `json:"authorizations"`
 	Event               json.RawMessage `json:"event"`
 }
@@ -41,15 +42,19 @@ func parseEvent(body []byte, ep adapters.Endpoint) (adapters.Inbound, error) {
 		return challengeResponse(env.Challenge)
 	}
 	if env.isForeign(ep) {
-		return adapters.Inbound{}, adapters.ErrForged
+		return adapters.Inbound{}, adapters.ErrOtherEndpoint
 	}
 	if !valid || env.Type == "" || env.namesNoInstallation() {
 		return inboundMessage(undecodableMessage(body)), nil
 	}
 	if env.Type != "event_callback" {
-		return inboundMessage(unsupportedMessage(digestKey(body))), nil
+		in := inboundMessage(unsupportedMessage(digestKey(body)))
+		in.Notices = env.notices()
+		return in, nil
 	}
-	return inboundMessage(env.decode(body, ep)), nil
+	in := inboundMessage(env.decode(body, ep))
+	in.Notices = env.notices()
+	return in, nil
 }
 
 // challengeResponse answers Slack's verification of the URL. The challenge is repeated only if

@@ -76,7 +76,7 @@ func (a *Adapter) parseInteraction(payload, body []byte, ep adapters.Endpoint) (
 	var in interaction
 	valid := json.Unmarshal(payload, &in) == nil
 	if isOtherApp(ep, in.APIAppID) {
-		return adapters.Inbound{}, adapters.ErrForged
+		return adapters.Inbound{}, adapters.ErrOtherEndpoint
 	}
 	if !valid || in.Type == "" {
 		return inboundMessage(undecodableMessage(body)), nil

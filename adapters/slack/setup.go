@@ -28,7 +28,7 @@ func (a *Adapter) Check(ctx context.Context, ep adapters.Endpoint) (adapters.End
 	if err := validateCredentials(ep); err != nil {
 		return ep, err
 	}
-	who, err := a.authTest(ctx, ep)
+	who, _, err := a.authTest(ctx, ep)
 	if err != nil {
 		return ep, err
 	}
@@ -64,10 +64,14 @@ func (a *Adapter) Connect(ctx context.Context, ep adapters.Endpoint) error {
 	if err := validateCredentials(ep); err != nil {
 		return err
 	}
-	who, err := a.authTest(ctx, ep)
+	who, _, err := a.authTest(ctx, ep)
 	if err != nil {
 		return err
 	}
+	return checkWorkspace(who, ep)
+}
+
+func checkWorkspace(who *api.AuthTestResponse, ep adapters.Endpoint) error {
 	if who.TeamID != ep.Address {
 		return newInputError(adapters.BotToken, "This bot token belongs to another workspace.")
 	}
@@ -133,13 +137,17 @@ func (a *Adapter) checkSocketMode(ctx context.Context, ep adapters.Endpoint, app
 	return refused
 }
 
-func (a *Adapter) authTest(ctx context.Context, ep adapters.Endpoint) (*api.AuthTestResponse, error) {
+// authTest calls auth.test. It also returns the scopes of the token, separated by commas; empty if
+// Slack does not report them.
+func (a *Adapter) authTest(
+	ctx context.Context, ep adapters.Endpoint,
+) (who *api.AuthTestResponse, scopes string, err error) {
 	c := a.newCall()
-	who, err := c.apiClient(a, ep.Credentials[adapters.BotToken]).AuthTestContext(ctx)
+	who, err = c.apiClient(a, ep.Credentials[adapters.BotToken]).AuthTestContext(ctx)
 	if err != nil {
-		return nil, setupErrorFrom(c.sendError(err))
+		return nil, "", setupErrorFrom(c.sendError(err))
 	}
-	return who, nil
+	return who, c.scopes, nil
 }
 
 // appID returns the ID of the app of the bot; empty if the token does not permit the lookup.
@@ -167,7 +175,7 @@ func newInputError(field, message string) *adapters.SetupError {
 // setupErrorFrom returns e as an error for staff. The calls during setup change nothing, so an
 // ambiguous result is reported as unreachable.
 func setupErrorFrom(e *adapters.SendError) *adapters.SetupError {
-	s := &adapters.SetupError{Reason: e.Reason, Err: e}
+	s := &adapters.SetupError{Reason: e.Reason, RetryAfter: e.RetryAfter, Err: e}
 	switch e.Reason {
 	case adapters.Unreachable, adapters.Ambiguous:
 		s.Reason, s.Message = adapters.Unreachable, "Slack does not answer."

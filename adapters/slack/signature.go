@@ -34,8 +34,11 @@ func (a *Adapter) authenticate(r *http.Request, ep adapters.Endpoint) ([]byte, e
 		return nil, adapters.ErrForged
 	}
 	signature, timestamp := singleHeader(r.Header, signatureHeader), singleHeader(r.Header, timestampHeader)
-	if len(signature) != len("v0=")+hex.EncodedLen(sha256.Size) || !a.isFresh(timestamp) {
+	if len(signature) != len("v0=")+hex.EncodedLen(sha256.Size) {
 		return nil, adapters.ErrForged
+	}
+	if !a.isFresh(timestamp) {
+		return nil, adapters.ErrStale
 	}
 	limit := maxBody
 	if r.ContentLength < 0 {

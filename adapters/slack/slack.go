@@ -41,9 +41,9 @@ type Adapter struct {
 }
 
 var (
-	_ adapters.Configurer = (*Adapter)(nil)
-	_ adapters.Poller     = (*Adapter)(nil)
-	_ adapters.Profiler   = (*Adapter)(nil)
+	_ adapters.StatusReporter = (*Adapter)(nil)
+	_ adapters.Poller         = (*Adapter)(nil)
+	_ adapters.Profiler       = (*Adapter)(nil)
 )
 
 // Channel returns adapters.Slack.

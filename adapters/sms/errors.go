@@ -146,7 +146,7 @@ func newSetupError(err error, field string) *adapters.SetupError {
 	if !errors.As(err, &response) {
 		return e
 	}
-	e.Reason, e.Field, e.Message = response.reason(), field, response.message
+	e.Reason, e.Field, e.Message, e.RetryAfter = response.reason(), field, response.message, response.retryAfter
 	switch e.Reason {
 	case adapters.BadSecret:
 		e.Field = adapters.AuthToken

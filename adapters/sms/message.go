@@ -34,7 +34,7 @@ type inboundMessage struct {
 // the message is not for ep or its form may not be the one that Twilio signed.
 func (a Adapter) parseMessage(form url.Values, ep adapters.Endpoint) (adapters.Message, error) {
 	if !a.isAddressedTo(ep, form.Get("To"), form.Get("MessagingServiceSid")) || !form.Has("From") {
-		return adapters.Message{}, adapters.ErrForged
+		return adapters.Message{}, adapters.ErrOtherEndpoint
 	}
 	payload, label := parseChoice(form)
 	in := inboundMessage{

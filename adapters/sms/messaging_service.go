@@ -54,13 +54,25 @@ func (a Adapter) recordService(ctx context.Context, ep adapters.Endpoint) {
 		return
 	}
 	ep.Settings[adapters.MessagingService] = *s.Sid
-	ours := stripFragment(deref(s.InboundRequestUrl)) == stripFragment(ep.WebhookURL)
-	if ours || deref(s.UseInboundWebhookOnNumber) {
-		return
+	if w := overrideWarning(s, ep); w != "" {
+		ep.Settings[adapters.Warning] = w
 	}
-	ep.Settings[adapters.Warning] = fmt.Sprintf("The number belongs to the Messaging Service %s, "+
+}
+
+// overrideWarning returns what staff must do if a Messaging Service sends the messages of ep's number
+// elsewhere, and "" if it does not.
+func overrideWarning(s messaging.MessagingV1Service, ep adapters.Endpoint) string {
+	if isOwnService(s, ep) || deref(s.UseInboundWebhookOnNumber) {
+		return ""
+	}
+	return fmt.Sprintf("The number belongs to the Messaging Service %s, "+
 		"which ignores the number's own webhook: in Twilio's console, choose \"Defer to sender's webhook\" "+
 		"for incoming messages of that service, or enter %s as its request URL.", *s.Sid, ep.WebhookURL)
+}
+
+// isOwnService reports whether a Messaging Service calls the webhook of ep.
+func isOwnService(s messaging.MessagingV1Service, ep adapters.Endpoint) bool {
+	return stripFragment(deref(s.InboundRequestUrl)) == stripFragment(ep.WebhookURL)
 }
 
 // messagingOrigin returns the origin of the API of Messaging Services. Twilio has a host for it;

@@ -45,7 +45,7 @@ func (a Adapter) Receive(r *http.Request, ep adapters.Endpoint, webhook string) 
 		return adapters.Inbound{}, adapters.ErrForged
 	}
 	if form.Get("AccountSid") != ep.Credentials[adapters.AccountSID] {
-		return adapters.Inbound{}, adapters.ErrForged
+		return adapters.Inbound{}, adapters.ErrOtherEndpoint
 	}
 	if !isMessageSID(form.Get("MessageSid")) {
 		return adapters.Inbound{}, adapters.ErrMalformed

@@ -66,18 +66,24 @@ func (a Adapter) validateInputs(ep adapters.Endpoint) (string, error) {
 }
 
 func (a Adapter) checkAccount(ctx context.Context, ep adapters.Endpoint) error {
+	_, err := a.fetchAccount(ctx, ep)
+	return err
+}
+
+// fetchAccount returns the account of ep, which is active.
+func (a Adapter) fetchAccount(ctx context.Context, ep adapters.Endpoint) (*api.ApiV2010Account, error) {
 	twilio, err := a.newAPI(ctx, ep)
 	if err != nil {
-		return newSetupError(err, adapters.AuthToken)
+		return nil, newSetupError(err, adapters.AuthToken)
 	}
 	account, err := twilio.FetchAccount(ep.Credentials[adapters.AccountSID])
 	if err != nil {
-		return newSetupError(err, adapters.AccountSID)
+		return nil, newSetupError(err, adapters.AccountSID)
 	}
 	if status := deref(account.Status); status != "active" {
-		return newInputError(adapters.AccountSID, "The account is "+adapters.Sanitize(status, 20)+", not active")
+		return nil, newInputError(adapters.AccountSID, "The account is "+adapters.Sanitize(status, 20)+", not active")
 	}
-	return nil
+	return account, nil
 }
 
 // findNumber returns the number of ep in its account. Its Sid is valid.

@@ -10,7 +10,7 @@ import (
 	"hydragate/adapters/simulator"
 )
 
-var _ adapters.Configurer = Adapter{}
+var _ adapters.StatusReporter = Adapter{}
 
 func asSetupError(t *testing.T, err error) *adapters.SetupError {
 	t.Helper()

@@ -20,7 +20,7 @@ const (
 	maxText      = 1600
 )
 
-// An Adapter implements adapters.Adapter and adapters.Configurer for SMS or WhatsApp. Only Name is
+// An Adapter implements adapters.Adapter and adapters.StatusReporter for SMS or WhatsApp. Only Name is
 // required.
 type Adapter struct {
 	// Name is adapters.SMS or adapters.WhatsApp.

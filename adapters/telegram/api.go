@@ -197,6 +197,8 @@ func (s response) sendError() *adapters.SendError {
 		e.Reason, e.Gone = adapters.Blocked, strings.Contains(s.Description, "user is deactivated")
 	case s.Code == http.StatusNotFound: // the response to a malformed token
 		e.Reason = adapters.BadSecret
+	case s.Code == http.StatusConflict: // another program sets webhooks or polls
+		e.Reason = adapters.Conflict
 	case s.Parameters.MigrateTo != 0:
 		e.Reason, e.NewChatID = adapters.Moved, formatInt(s.Parameters.MigrateTo)
 	}
@@ -213,7 +215,9 @@ func (e *apiError) Error() string {
 		"bot can't initiate conversation", "bot can't send messages to bots", "chat not found",
 		"message thread not found", "TOPIC_CLOSED", "message is too long", "message text is empty", "not enough rights",
 		"have no rights", "group chat was upgraded", "message to be replied not found", "Too Many Requests",
-		"Unauthorized", "terminated by other getUpdates", "webhook is active", "terminated by setWebhook",
+		"Unauthorized", "can't use getUpdates method while webhook is active",
+		"terminated by other getUpdates request; make sure that only one bot instance is running",
+		"terminated by setWebhook request", "terminated by other long poll or webhook", "another webhook is active",
 	} {
 		if strings.Contains(e.description, phrase) {
 			return phrase

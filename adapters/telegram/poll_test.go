@@ -134,13 +134,10 @@ func TestPoll_UpdateWithoutID(t *testing.T) {
 }
 
 func TestPoll_Faults(t *testing.T) {
-	conflict := botAPIError(409, "Conflict: terminated by other getUpdates request; "+
-		"make sure that only one bot instance is running", "")
 	for name, c := range map[string]struct {
 		faults      []simulator.Fault
 		least, most time.Duration
 	}{
-		"conflict": {[]simulator.Fault{conflict, conflict, conflict}, time.Second, 10 * time.Second},
 		"throttled": {
 			[]simulator.Fault{botAPIError(429, "Too Many Requests: retry after 40", `{"retry_after":40}`)},
 			40 * time.Second, 41 * time.Second,
@@ -330,4 +327,16 @@ func TestPoll_UpdateIDsReset(t *testing.T) {
 			}
 		})
 	})
+}
+
+// TestPoll_Conflict checks that another program which receives the updates ends a poll, with Telegram's
+// words, so that it is reported.
+func TestPoll_Conflict(t *testing.T) {
+	server, a := newSimulator(t)
+	server.SetWebhook(botUsername, "https://other.example/hook", "x")
+	err := a.Poll(t.Context(), endpoint(), "", nil)
+	se, ok := errors.AsType[*adapters.SendError](err)
+	if !ok || se.Reason != adapters.Conflict || se.Code != "409" || !strings.Contains(err.Error(), "webhook is active") {
+		t.Errorf("Poll() = %v, want a conflict", err)
+	}
 }

@@ -49,7 +49,8 @@ func (a *Adapter) Check(ctx context.Context, ep adapters.Endpoint) (adapters.End
 }
 
 // Connect sets the webhook of the bot to ep.WebhookURL, or removes it if the endpoint polls, and
-// sets the commands offered in private chats. Pending updates are kept.
+// sets the commands offered in private chats. Pending updates are kept. If only the commands cannot be
+// set, the error is Optional.
 func (a *Adapter) Connect(ctx context.Context, ep adapters.Endpoint) error {
 	if err := a.configureWebhook(ctx, ep); err != nil {
 		return err
@@ -58,9 +59,25 @@ func (a *Adapter) Connect(ctx context.Context, ep adapters.Endpoint) error {
 		_, err := b.SetMyCommands(ctx, botCommands())
 		return err
 	}); err != nil {
-		return newSetupError(err, ep)
+		return newCommandsError(err, ep)
 	}
 	return nil
+}
+
+// newCommandsError returns the error of a failed setMyCommands, without which the bot works.
+func newCommandsError(err error, ep adapters.Endpoint) error {
+	var e *adapters.SendError
+	if !errors.As(err, &e) {
+		return err
+	}
+	s := &adapters.SetupError{Reason: e.Reason, RetryAfter: e.RetryAfter, Optional: true, Err: e}
+	s.Message = "The bot works, but its menu of commands could not be set"
+	var described *apiError
+	if errors.As(err, &described) {
+		s.Message += ": " + redactSecrets(described.description, ep)
+	}
+	s.Message += ". The gateway tries again within an hour."
+	return s
 }
 
 func (a *Adapter) configureWebhook(ctx context.Context, ep adapters.Endpoint) error {
@@ -132,11 +149,12 @@ func newSetupError(err error, ep adapters.Endpoint) error {
 	if !errors.As(err, &e) {
 		return err
 	}
-	s := &adapters.SetupError{Reason: e.Reason, Err: e}
+	s := &adapters.SetupError{Reason: e.Reason, RetryAfter: e.RetryAfter, Err: e}
 	var described *apiError
 	switch {
 	case e.Reason == adapters.BadSecret:
-		s.Field, s.Message = adapters.BotToken, "Telegram does not know this bot token. Copy it again from BotFather."
+		s.Field, s.Message = adapters.BotToken, "Telegram does not know this bot token ("+e.Err.Error()+
+			"). Copy it again from BotFather."
 	case e.Reason == adapters.Throttled:
 		s.Message = "Telegram is limiting requests. Try again in a minute."
 	case e.Reason == adapters.Unreachable || e.Reason == adapters.Ambiguous:

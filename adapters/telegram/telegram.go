@@ -36,8 +36,8 @@ type Adapter struct {
 }
 
 var (
-	_ adapters.Poller     = (*Adapter)(nil)
-	_ adapters.Configurer = (*Adapter)(nil)
+	_ adapters.Poller         = (*Adapter)(nil)
+	_ adapters.StatusReporter = (*Adapter)(nil)
 )
 
 // Channel returns adapters.Telegram.

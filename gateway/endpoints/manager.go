@@ -59,18 +59,22 @@ type Store interface {
 }
 
 // A Manager sets up the endpoints of instances: it checks the credentials with the provider, stores
-// them and configures the provider to call the gateway. Run retries set-ups that failed temporarily.
+// them and configures the provider to call the gateway. Run retries set-ups that failed temporarily, and
+// asks the providers periodically whether the endpoints work.
 // A Manager must not be copied after first use.
 type Manager struct {
 	Adapters  map[adapters.Channel]adapters.Adapter
 	Store     Store
+	Checks    CheckStore       // nil: endpoints are not checked after their set-up
+	Metrics   *Metrics         // nil: not measured
 	PublicURL string           // origin of the webhook URLs
 	Log       *slog.Logger     // nil: no logs
 	Now       func() time.Time // nil: time.Now
 
 	mu         sync.Mutex
 	cache      map[cacheKey]cacheEntry
-	generation int64 // incremented by Invalidate; results read under an older one are not cached
+	notices    map[string]time.Time // when a notice was stored last
+	generation int64                // incremented by Invalidate; results read under an older one are not cached
 	group      singleflight.Group
 }
 
@@ -122,7 +126,11 @@ func (m *Manager) Configure(ctx context.Context, cfg gateway.EndpointConfig) (ga
 		return gateway.EndpointState{}, err
 	}
 	// The endpoint is stored: the set-up must be completed even if the caller cancels.
-	return m.connect(context.WithoutCancel(ctx), saved)
+	ctx = context.WithoutCancel(ctx)
+	if old.ID != "" && old.Err == nil && old.Address != "" && old.Address != saved.Address {
+		m.disconnect(ctx, m.withURL(old)) // otherwise, the provider calls the webhook for the previous address
+	}
+	return m.connect(ctx, saved)
 }
 
 // fillDefaults sets what the configuration leaves open: the address and settings that are known for
@@ -215,8 +223,12 @@ func (m *Manager) connect(ctx context.Context, state gateway.EndpointState) (gat
 	var result error
 	if configurer, ok := m.Adapters[state.Channel].(adapters.Configurer); ok {
 		providerCtx, cancel := context.WithTimeout(ctx, providerTimeout)
-		result = redactSecrets(configurer.Connect(providerCtx, state.Endpoint), state.Credentials)
+		var optional *adapters.SetupError
+		optional, result = splitOptional(redactSecrets(configurer.Connect(providerCtx, state.Endpoint), state.Credentials))
 		cancel()
+		if result == nil {
+			state = withWarning(state, optional)
+		}
 	}
 	if result != nil && ctx.Err() != nil {
 		return gateway.EndpointState{}, ctx.Err()
@@ -267,6 +279,7 @@ func (m *Manager) applyResult(state gateway.EndpointState, err error) (gateway.E
 		return state, time.Time{}
 	}
 	state.Status, state.ErrorMessage = gateway.EndpointError, "The provider does not respond."
+	var retryAfter time.Duration
 	if se, ok := errors.AsType[*adapters.SetupError](err); ok {
 		if message := strings.TrimSpace(adapters.Sanitize(se.Message, maxErrorMessage)); message != "" {
 			state.ErrorMessage = message
@@ -274,8 +287,9 @@ func (m *Manager) applyResult(state gateway.EndpointState, err error) (gateway.E
 		if !se.Retryable() {
 			return state, time.Time{}
 		}
+		retryAfter = se.RetryAfter
 	}
-	retryAt := m.now().Add(gateway.SetupBackoff().Delay(state.Retries, 0))
+	retryAt := m.now().Add(gateway.SetupBackoff().Delay(state.Retries, retryAfter))
 	state.Retries++
 	return state, retryAt
 }
@@ -311,14 +325,17 @@ func (m *Manager) EndpointState(
 	return m.withURL(state), nil
 }
 
-// EndpointStates returns all endpoints of an instance. It returns gateway.ErrNoInstance if there is no
-// such instance.
+// EndpointStates returns all endpoints of an instance, with the latest notices among their warnings. It
+// returns gateway.ErrNoInstance if there is no such instance.
 func (m *Manager) EndpointStates(ctx context.Context, tenant, instance string) ([]gateway.EndpointState, error) {
 	states, err := m.Store.EndpointStates(ctx, tenant, instance)
+	if err != nil {
+		return nil, err
+	}
 	for i := range states {
 		states[i] = m.withURL(states[i])
 	}
-	return states, err
+	return m.withNotices(ctx, tenant, instance, states)
 }
 
 // Remove removes the endpoint of an instance on a channel, with its credentials. It first disconnects

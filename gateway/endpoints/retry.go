@@ -16,9 +16,14 @@ const (
 	retryBatchSize = 8               // retried concurrently
 )
 
-// Run retries set-ups that failed temporarily until ctx ends. Several replicas may call it
-// concurrently: an endpoint is set up by one of them at a time.
+// Run retries set-ups that failed temporarily, and checks endpoints, until ctx ends. Several replicas may
+// call it concurrently: an endpoint is set up or checked by one of them at a time.
 func (m *Manager) Run(ctx context.Context) {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	if m.Checks != nil {
+		wg.Go(func() { m.runChecks(ctx) })
+	}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {

@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -51,7 +52,7 @@ type BackfillStore interface {
 	ScheduleBackfills(ctx context.Context, channels []adapters.Channel) error
 	MissingKeys(ctx context.Context, tenant, instance string, channel adapters.Channel, keys []string) ([]string, error)
 	ErasedSince(ctx context.Context, tenant string, since time.Time) (gateway.ErasedFunc, error)
-	SetEndpointStatus(ctx context.Context, s gateway.EndpointState, retryAt time.Time) (kept bool, err error)
+	RecordNotice(ctx context.Context, ep adapters.Endpoint, n gateway.Notice) error
 }
 
 const (
@@ -152,7 +153,7 @@ func (f *Backfill) backfillEndpoint(ctx context.Context, t gateway.BackfillTask)
 }
 
 // recordFailure schedules the retry: immediately if only this process ends. If the provider
-// rejected the credentials, the status of the endpoint shows it.
+// rejected the credentials, it is asked whether the endpoint still works.
 func (f *Backfill) recordFailure(
 	after, ctx context.Context,
 	t gateway.BackfillTask,
@@ -175,9 +176,8 @@ func (f *Backfill) recordFailure(
 		retryAfter = se.RetryAfter
 	}
 	if se != nil && se.Reason == adapters.BadSecret {
-		t.State.Status, t.State.ErrorMessage = gateway.EndpointError, "The provider refuses the credentials."
-		retryAt := time.Now().Add(gateway.SetupBackoff().Delay(t.State.Retries, 0))
-		if _, err := f.Store.SetEndpointStatus(after, t.State, retryAt); err != nil {
+		n := gateway.Notice{Kind: gateway.SendRefused, Reason: cmp.Or(se.Code, string(se.Reason)), Detail: "the message log could not be read"}
+		if err := f.Store.RecordNotice(after, ep, n); err != nil {
 			return err
 		}
 	}

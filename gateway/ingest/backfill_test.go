@@ -20,7 +20,7 @@ type fakeBackfillStore struct {
 	completedAt time.Time
 	next        time.Duration
 	failed      int
-	status      gateway.EndpointStatus
+	notice      string
 }
 
 func (l *fakeBackfillStore) ScheduleBackfills(context.Context, []adapters.Channel) error { return nil }
@@ -46,9 +46,9 @@ func (l *fakeBackfillStore) MissingKeys(
 	return slices.DeleteFunc(slices.Clone(keys), func(k string) bool { return slices.Contains(l.known, k) }), nil
 }
 
-func (l *fakeBackfillStore) SetEndpointStatus(_ context.Context, s gateway.EndpointState, _ time.Time) (bool, error) {
-	l.status = s.Status
-	return true, nil
+func (l *fakeBackfillStore) RecordNotice(_ context.Context, _ adapters.Endpoint, n gateway.Notice) error {
+	l.notice = n.Reason
+	return nil
 }
 
 // A fakeLog is an adapter whose provider keeps a log.
@@ -136,7 +136,7 @@ func TestBackfill_Retry(t *testing.T) {
 		take    error
 		atMost  time.Duration
 		atLeast time.Duration
-		status  gateway.EndpointStatus
+		notice  string
 	}{
 		"unreachable": {
 			err:     &adapters.SendError{Reason: adapters.Unreachable},
@@ -148,7 +148,7 @@ func TestBackfill_Retry(t *testing.T) {
 		},
 		"credentials rejected": {
 			err:     &adapters.SendError{Reason: adapters.BadSecret},
-			atLeast: 9 * time.Second, atMost: 13 * time.Second, status: gateway.EndpointError,
+			atLeast: 9 * time.Second, atMost: 13 * time.Second, notice: "bad_secret",
 		},
 		"store error": {take: errStoreDown, atLeast: 9 * time.Second, atMost: 13 * time.Second},
 	} {
@@ -157,7 +157,7 @@ func TestBackfill_Retry(t *testing.T) {
 			l.reject = func(gateway.IncomingMessage) error { return c.take }
 			b := &fakeLog{err: c.err, messages: []adapters.Message{loggedMessage(1, "a", time.Now())}}
 			newBackfill(l, b).runDue(t.Context())
-			if l.failed != 1 || !l.completedAt.IsZero() || l.next < c.atLeast || l.next > c.atMost || l.status != c.status {
+			if l.failed != 1 || !l.completedAt.IsZero() || l.next < c.atLeast || l.next > c.atMost || l.notice != c.notice {
 				t.Fatalf("%+v", l)
 			}
 		})

@@ -96,6 +96,12 @@ func (twoEndpointStore) ReleasePollLease(context.Context, adapters.Endpoint, str
 	return nil
 }
 
+func (twoEndpointStore) RecordPoll(
+	context.Context, gateway.EndpointState, gateway.Cursor, string,
+) (gateway.EndpointStatus, error) {
+	return gateway.EndpointActive, nil
+}
+
 // TestPollers_Panic checks that a poller which panics is started again, and that the poller of
 // another endpoint is not restarted.
 func TestPollers_Panic(t *testing.T) {

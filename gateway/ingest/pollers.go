@@ -3,6 +3,7 @@ package ingest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
@@ -25,7 +26,7 @@ type Pollers struct {
 
 // A PollStore stores the leases and cursors of pollers.
 type PollStore interface {
-	// PollingEndpoints returns every active endpoint that polls or keeps a connection open.
+	// PollingEndpoints returns every endpoint that polls or keeps a connection open, with or without a fault.
 	PollingEndpoints(ctx context.Context) ([]gateway.EndpointState, error)
 	// AcquirePollLease acquires or renews the lease of an endpoint for gateway.PollLeaseDuration.
 	// The epoch increases when the holder changes. ok is false if another process holds the lease, or
@@ -33,8 +34,11 @@ type PollStore interface {
 	AcquirePollLease(ctx context.Context, tenant, endpoint, holder string) (epoch int64, cursor string, ok bool, err error)
 	// ReleasePollLease releases the lease of an endpoint and of its address.
 	ReleasePollLease(ctx context.Context, ep adapters.Endpoint, holder string, epoch int64) error
-	// SetEndpointStatus stores that an endpoint does not work; its set-up is retried at retryAt.
-	SetEndpointStatus(ctx context.Context, s gateway.EndpointState, retryAt time.Time) (kept bool, err error)
+	// RecordPoll stores why an endpoint cannot be polled, or nothing, if c.Holder has its lease. It
+	// returns the status of the endpoint.
+	RecordPoll(
+		ctx context.Context, s gateway.EndpointState, c gateway.Cursor, fault string,
+	) (gateway.EndpointStatus, error)
 }
 
 const (
@@ -144,28 +148,25 @@ func (p *Pollers) poll(ctx context.Context, a adapters.Poller, s gateway.Endpoin
 	var wg sync.WaitGroup
 	wg.Go(func() { p.renewLease(ctx, s, epoch, stop) })
 	log.InfoContext(ctx, "polling started", "epoch", epoch)
-	err := p.fetch(ctx, a, s, cursor, func(ctx context.Context, ms []adapters.Message, cursor string) error {
-		c := gateway.Cursor{EndpointID: s.ID, TenantID: s.TenantID, Holder: p.Holder, Epoch: epoch, Value: cursor}
+	c := gateway.Cursor{EndpointID: s.ID, TenantID: s.TenantID, Holder: p.Holder, Epoch: epoch, Value: cursor}
+	h := pollHealth{store: p.Store, state: s, lease: c, position: cursor, log: log}
+	err := p.pollUntilLost(ctx, a, &h, func(ctx context.Context, ms []adapters.Message, cursor string) error {
+		c := c
+		c.Value = cursor
 		err := p.Inbox.AcceptBatch(ctx, s.Endpoint, ms, c)
 		if errors.Is(err, gateway.ErrLeaseLost) {
 			log.InfoContext(ctx, "poll lease lost", "epoch", epoch)
 			stop()
 		}
+		if err == nil {
+			h.position = cursor
+		}
 		return err
 	})
-	ended := ctx.Err() != nil
 	stop()
 	wg.Wait()
-	var se *adapters.SendError
 	after, cancel := gateway.DetachedContext(ctx)
 	defer cancel()
-	if errors.As(err, &se) && !ended {
-		log.ErrorContext(ctx, "polling failed", "reason", se.Reason, "code", se.Code, "error", err)
-		s.Status, s.ErrorMessage = gateway.EndpointError, "polling ended: "+string(se.Reason)
-		if _, err := p.Store.SetEndpointStatus(after, s, time.Now().Add(time.Minute)); err != nil {
-			log.WarnContext(ctx, "store endpoint status failed", "error", err)
-		}
-	}
 	if errors.Is(err, gateway.ErrPanic) { // the next holder of the lease continues at the same cursor
 		log.ErrorContext(ctx, "polling failed", "error", err)
 	}
@@ -173,6 +174,109 @@ func (p *Pollers) poll(ctx context.Context, a adapters.Poller, s gateway.Endpoin
 		log.InfoContext(ctx, "release poll lease failed", "error", err)
 	}
 }
+
+// pollUntilLost polls until ctx ends or the adapter panics. What the adapter cannot retry by itself, such as
+// rejected credentials or another program that polls the same bot, is a fault of the endpoint. Polling
+// goes on, with growing delays, so that it resumes by itself.
+func (p *Pollers) pollUntilLost(ctx context.Context, a adapters.Poller, h *pollHealth, take batchFunc) error {
+	for failures := 0; ; failures++ {
+		started := time.Now()
+		err := h.prove(ctx, func() error { return p.fetch(ctx, a, h.state, h.position, take) })
+		var se *adapters.SendError
+		if ctx.Err() != nil || !errors.As(err, &se) {
+			return err
+		}
+		if time.Since(started) > 2*h.proofTime() {
+			failures = 0
+		}
+		h.fail(ctx, se)
+		delay := pollRetryPolicy().Delay(failures, se.RetryAfter)
+		h.log.ErrorContext(ctx, "polling failed, retrying", "reason", se.Reason, "code", se.Code,
+			"retry_in_ms", delay.Milliseconds(), "error", err)
+		if err := adapters.Sleep(ctx, delay); err != nil {
+			return err
+		}
+	}
+}
+
+// pollRetryPolicy returns the delays after errors that the adapter does not retry by itself.
+func pollRetryPolicy() adapters.BackoffPolicy {
+	return adapters.BackoffPolicy{Initial: time.Second, Max: 30 * time.Second, Multiplier: 1.7, Jitter: 0.3}
+}
+
+// A pollHealth records whether an endpoint can be polled.
+type pollHealth struct {
+	store    PollStore
+	state    gateway.EndpointState
+	lease    gateway.Cursor
+	position string // after the last batch
+	log      *slog.Logger
+
+	conflicts []time.Time     // of the last minute
+	reason    adapters.Reason // of the last failure
+}
+
+const (
+	// These are how long a poll must not fail until the endpoint works again. Another program that polls
+	// the same bot interrupts it within its own delay.
+	pollProofTime     = 5 * time.Second
+	conflictProofTime = 75 * time.Second
+	// conflictLimit is the number of conflicts in a minute that are a fault. A single one follows from
+	// a connection that the provider has not closed yet.
+	conflictLimit = 3
+)
+
+// prove calls poll. If it does not return within proofTime, the endpoint works.
+func (h *pollHealth) prove(ctx context.Context, poll func() error) error {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	polling, stop := context.WithCancel(ctx)
+	defer stop()
+	wg.Go(func() {
+		if adapters.Sleep(polling, h.proofTime()) == nil {
+			h.record(polling, "")
+		}
+	})
+	return poll()
+}
+
+func (h *pollHealth) proofTime() time.Duration {
+	if h.reason == adapters.Conflict {
+		return conflictProofTime
+	}
+	return pollProofTime
+}
+
+// fail records a failed poll.
+func (h *pollHealth) fail(ctx context.Context, e *adapters.SendError) {
+	h.reason = e.Reason
+	if e.Reason == adapters.Conflict {
+		now := time.Now()
+		h.conflicts = append(h.conflicts, now)
+		h.conflicts = slices.DeleteFunc(h.conflicts, func(t time.Time) bool { return now.Sub(t) > time.Minute })
+		if len(h.conflicts) < conflictLimit {
+			return
+		}
+	}
+	h.record(ctx, fmt.Sprintf("Messages cannot be fetched: %v (%s).", e.Err, e.Code))
+}
+
+// record stores a fault, or that there is none.
+func (h *pollHealth) record(ctx context.Context, fault string) {
+	ctx, cancel := gateway.DetachedContext(ctx)
+	defer cancel()
+	status, err := h.store.RecordPoll(ctx, h.state, h.lease, fault)
+	switch {
+	case errors.Is(err, gateway.ErrNoEndpoint): // the lease is lost
+	case err != nil:
+		h.log.WarnContext(ctx, "store endpoint status failed", "error", err)
+	default:
+		h.log.DebugContext(ctx, "poll recorded", "status", string(status), "fault", fault)
+	}
+}
+
+// batchFunc stores a batch of messages; see adapters.Poller.
+type batchFunc = func(ctx context.Context, batch []adapters.Message, cursor string) error
 
 // fetch calls Poll of the adapter and returns a panic as an error.
 func (p *Pollers) fetch(

@@ -27,6 +27,7 @@ type Sender struct {
 	Pacer     Pacer
 	// Unlimited leaves out the limits that providers publish. Holds still apply.
 	Unlimited bool
+	Notices   Notifier // nil: no notices
 	Now       func() time.Time
 }
 
@@ -38,6 +39,11 @@ type ReplyStore interface {
 	PendingReplies(ctx context.Context, l gateway.Lease) (rows []gateway.OutboxRow, next time.Time, err error)
 	// Apply stores a commit under its lease.
 	Apply(ctx context.Context, c gateway.Commit) error
+}
+
+// A Notifier is told about endpoints whose credentials the channel rejected.
+type Notifier interface {
+	Notify(ctx context.Context, ep adapters.Endpoint, n gateway.Notice)
 }
 
 const (
@@ -261,6 +267,9 @@ func (s *Sender) sendOnce(ctx context.Context, row gateway.OutboxRow, resend boo
 	var se *adapters.SendError
 	if !errors.As(err, &se) {
 		se = &adapters.SendError{Reason: adapters.Unreachable, Err: err}
+	}
+	if se.Reason == adapters.BadSecret && s.Notices != nil {
+		s.Notices.Notify(ctx, ep, gateway.Notice{Kind: gateway.SendRefused, Reason: se.Code})
 	}
 	return s.retryResult(row, se)
 }

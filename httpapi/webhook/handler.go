@@ -26,6 +26,7 @@ type Handler struct {
 	Adapters  map[adapters.Channel]adapters.Adapter
 	Endpoints EndpointSource
 	Inbox     Acceptor
+	Notices   Notifier // optional
 	Log       *slog.Logger
 	Metrics   *Metrics // optional
 
@@ -47,6 +48,11 @@ type EndpointSource interface {
 type Acceptor interface {
 	// Accept returns nil when the messages are stored durably.
 	Accept(ctx context.Context, ep adapters.Endpoint, in adapters.Inbound) error
+}
+
+// A Notifier is told what staff should know about endpoints.
+type Notifier interface {
+	Notify(ctx context.Context, ep adapters.Endpoint, n gateway.Notice)
 }
 
 // handleTimeout is the maximum duration of a request. It is below the shortest timeout of a
@@ -73,37 +79,66 @@ func (h *Handler) handle(w http.ResponseWriter, r *http.Request) {
 	defer cancel()
 	r = r.WithContext(ctx)
 	channel, instance, hook := adapters.Channel(r.PathValue("channel")), r.PathValue("instance_id"), r.PathValue("hook")
+	ref := refusal{channel: channel, instance: instance}
 	a := h.Adapters[channel]
 	switch {
-	case a == nil || uuid.Validate(instance) != nil:
-		h.reject(w, r, channel, http.StatusNotFound)
+	case a == nil:
+		h.reject(w, r, ref.with(http.StatusNotFound, "unknown_channel"))
+		return
+	case uuid.Validate(instance) != nil:
+		h.reject(w, r, ref.with(http.StatusNotFound, "unknown_instance"))
 		return
 	case isProbe(a, r):
 		return
 	case r.Method != http.MethodPost:
 		w.Header().Set("Allow", http.MethodPost)
-		h.reject(w, r, channel, http.StatusMethodNotAllowed)
+		h.reject(w, r, ref.with(http.StatusMethodNotAllowed, "method"))
 		return
 	}
 	ep, err := h.Endpoints.Endpoint(ctx, instance, channel)
 	if err != nil {
-		if errors.Is(err, gateway.ErrNoMasterKey) {
-			h.Log.ErrorContext(ctx, "webhook rejected", "channel", channel, "instance", instance, "error", err)
-		}
-		h.reject(w, r, channel, h.errorStatus(r, err))
+		ref.err = err
+		h.reject(w, r, ref.with(h.errorStatus(r, err), lookupReason(err)))
 		return
+	}
+	ref.endpoint, ref.url = ep, ep.WebhookURL
+	if hook != "" {
+		ref.url += "/" + hook
 	}
 	in, err := h.receive(r, a, ep, hook)
 	if err != nil {
-		h.reject(w, r, channel, h.errorStatus(r, err))
+		h.reject(w, r, ref.with(h.errorStatus(r, err), adapters.RefusalReason(err)))
 		return
 	}
+	h.notify(ctx, ep, in.Notices)
 	err = h.Inbox.Accept(ctx, ep, in)
 	if err != nil {
 		h.Log.ErrorContext(ctx, "store webhook failed", "channel", channel, "instance", instance, "error", err)
 	}
 	h.Metrics.recordAccepted(channel, err)
 	in.Ack(w, err)
+}
+
+// notify passes on what the provider reports about an endpoint itself.
+func (h *Handler) notify(ctx context.Context, ep adapters.Endpoint, notices []adapters.ProviderNotice) {
+	for _, n := range notices {
+		h.Log.WarnContext(ctx, "provider notice", "channel", ep.Channel, "instance", ep.InstanceID,
+			"reason", n.Reason, "detail", n.Detail)
+		if h.Notices != nil {
+			h.Notices.Notify(ctx, ep, gateway.Notice{Kind: gateway.ProviderNotice, Reason: n.Reason, Detail: n.Detail})
+		}
+	}
+}
+
+// lookupReason returns the reason for a request whose endpoint could not be read.
+func lookupReason(err error) string {
+	switch {
+	case errors.Is(err, gateway.ErrNoEndpoint):
+		return "unknown_instance"
+	case errors.Is(err, gateway.ErrNoMasterKey):
+		return "no_key"
+	}
+	return "unavailable"
 }
 
 // receive authenticates and decodes a request. If authentication fails, it tries again with the
@@ -160,20 +195,50 @@ type rejecter interface {
 	Refuse(w http.ResponseWriter, status int)
 }
 
+// A refusal is a request that is rejected.
+type refusal struct {
+	channel  adapters.Channel
+	instance string
+	endpoint adapters.Endpoint // zero if there is none
+	url      string            // of the webhook as it is configured, which signatures cover
+	status   int
+	reason   string
+	err      error // that an operator must correct, or nil
+}
+
+func (f refusal) with(status int, reason string) refusal {
+	f.status, f.reason = status, reason
+	return f
+}
+
 // reject rejects a request without a body, or as the adapter requires. Twilio would send a
-// text/plain body to the person as an SMS.
-func (h *Handler) reject(w http.ResponseWriter, r *http.Request, channel adapters.Channel, status int) {
-	h.Metrics.recordRejected(h.channelLabel(channel), status)
-	h.Log.InfoContext(r.Context(), "webhook rejected", "channel", h.channelLabel(channel), "status", status)
-	if status == http.StatusServiceUnavailable || status == http.StatusTooManyRequests {
+// text/plain body to the person as an SMS. Requests that anyone can make never change an endpoint, but
+// staff see the cause.
+func (h *Handler) reject(w http.ResponseWriter, r *http.Request, f refusal) {
+	channel, instance := h.channelLabel(f.channel), f.endpoint.InstanceID
+	h.Metrics.recordRejected(channel, instance, f.status, f.reason)
+	level, attrs := slog.LevelInfo, []any{
+		"channel", channel, "instance", f.instance, "status", f.status, "reason", f.reason, "url", f.url,
+		"request_id", w.Header().Get("X-Request-Id"),
+	}
+	if errors.Is(f.err, gateway.ErrNoMasterKey) {
+		level, attrs = slog.LevelError, append(attrs, "error", f.err)
+	}
+	h.Log.Log(r.Context(), level, "webhook rejected", attrs...)
+	if f.endpoint.ID != "" && f.status/100 == 4 && h.Notices != nil {
+		h.Notices.Notify(r.Context(), f.endpoint, gateway.Notice{
+			Kind: gateway.WebhookRefused, Reason: f.reason, Detail: "the signature was checked against " + f.url,
+		})
+	}
+	if f.status == http.StatusServiceUnavailable || f.status == http.StatusTooManyRequests {
 		w.Header().Set("Retry-After", "5")
 	}
 	w.Header().Set("Connection", "close") // the rest of the body is not read
-	if a, ok := h.Adapters[channel].(rejecter); ok {
-		a.Refuse(w, status)
+	if a, ok := h.Adapters[f.channel].(rejecter); ok {
+		a.Refuse(w, f.status)
 		return
 	}
-	w.WriteHeader(status)
+	w.WriteHeader(f.status)
 }
 
 // channelLabel returns the channel, or "none" if it does not exist, so that the label values are a

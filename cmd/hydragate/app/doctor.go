@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
@@ -18,8 +19,8 @@ import (
 // checkTimeout bounds each check.
 const checkTimeout = 15 * time.Second
 
-// Diagnose checks the settings, the database, the master keys, Redis, and the credentials of
-// every channel, and prints a line to out for each check. It does not migrate the database. It
+// Diagnose checks the settings, the database, the master keys, Redis, and every channel as its provider
+// sees it, and prints a line to out for each check. It does not migrate the database. It
 // returns ErrReported if a check failed.
 func Diagnose(ctx context.Context, s *Settings, out io.Writer) error {
 	d := doctor{out: out}
@@ -75,6 +76,9 @@ func (d *doctor) report(name string, err error) (ok bool) {
 	fmt.Fprintf(d.out, "✓ %s\n", name)
 	return true
 }
+
+// warn prints what may need attention. It does not make the command fail.
+func (d *doctor) warn(name, text string) { fmt.Fprintf(d.out, "! %s: %s\n", name, text) }
 
 func (d *doctor) check(ctx context.Context, name string, f func(context.Context) error) {
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
@@ -201,25 +205,49 @@ func listEndpoints(ctx context.Context, g *Gateway) ([]instanceEndpoints, error)
 // checkInstance checks the credentials of every channel of an instance with its provider.
 func (d *doctor) checkInstance(ctx context.Context, g *Gateway, i instanceEndpoints) {
 	for _, st := range i.endpoints {
-		d.check(ctx, fmt.Sprintf("%s of %s (%s)", st.Channel, i.Name, i.ID), func(ctx context.Context) error {
-			return checkEndpoint(ctx, g, st)
+		var warnings []string
+		name := fmt.Sprintf("%s of %s (%s)", st.Channel, i.Name, i.ID)
+		d.check(ctx, name, func(ctx context.Context) (err error) {
+			warnings, err = checkEndpoint(ctx, g, st)
+			return err
 		})
+		for _, w := range warnings {
+			d.warn(name, w)
+		}
 	}
 	if len(i.endpoints) == 0 {
 		d.report(fmt.Sprintf("channels of %s (%s)", i.Name, i.ID), errors.New("no channel is connected"))
 	}
 }
 
-func checkEndpoint(ctx context.Context, g *Gateway, st gateway.EndpointState) error {
-	a, ok := g.Endpoints.Adapters[st.Channel].(adapters.Configurer)
-	if !ok {
-		return nil
+// checkEndpoint asks the provider whether a channel works, and changes nothing there. It returns an error
+// if it does not, and what staff should know.
+func checkEndpoint(ctx context.Context, g *Gateway, st gateway.EndpointState) (warnings []string, err error) {
+	if st.Status == gateway.EndpointDisabled || st.Err != nil {
+		return nil, fmt.Errorf("its status is %s: %s", st.Status, st.ErrorMessage)
 	}
-	if _, err := a.Check(ctx, st.Endpoint); err != nil {
-		return err
+	if a, ok := g.Endpoints.Adapters[st.Channel].(adapters.Configurer); ok {
+		if _, err := a.Check(ctx, st.Endpoint); err != nil {
+			return nil, err
+		}
+	}
+	if a, ok := g.Endpoints.Adapters[st.Channel].(adapters.StatusReporter); ok {
+		report, err := a.Status(ctx, st.Endpoint, st.LastEventAt)
+		if err != nil {
+			return nil, err
+		}
+		if report.Fault != "" {
+			return nil, errors.New(report.Fault)
+		}
+		warnings = report.Warnings
 	}
 	if st.Status != gateway.EndpointActive {
-		return fmt.Errorf("its status is %s: %s", st.Status, st.ErrorMessage)
+		return nil, fmt.Errorf("its status is %s: %s", st.Status, st.ErrorMessage)
 	}
-	return nil
+	for _, w := range st.Warnings {
+		if !slices.Contains(warnings, w) {
+			warnings = append(warnings, w)
+		}
+	}
+	return warnings, nil
 }

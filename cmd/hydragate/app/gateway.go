@@ -192,7 +192,10 @@ func (g *Gateway) wireComponents(
 	holder, reg := leaseHolder(), newMetricsRegistry()
 	g.holder = holder
 	claims := &claim.Service{Store: g.Store, Codes: &rediscode.Store{Redis: g.Redis, Keys: ClaimKeys(keys)}}
-	g.Endpoints = &endpoints.Manager{Adapters: byChannel, Store: g.Store, PublicURL: publicURL, Log: g.Log}
+	g.Endpoints = &endpoints.Manager{
+		Adapters: byChannel, Store: g.Store, Checks: g.Store, Metrics: endpoints.NewMetrics(reg),
+		PublicURL: publicURL, Log: g.Log,
+	}
 	g.wireIngest(byChannel, keys, holder, ingest.NewMetrics(reg))
 	worker := &process.Worker{
 		Store: g.Store, Claims: claims, Endpoints: g.Endpoints, Adapters: byChannel,
@@ -205,7 +208,8 @@ func (g *Gateway) wireComponents(
 	}).Run)
 	g.retention = &gateway.Purger{Store: g.Store, Log: g.Log}
 	g.Webhooks = &webhook.Handler{
-		Adapters: byChannel, Endpoints: g.spooler, Inbox: g.Inbox, Proxies: g.proxies, Log: g.Log,
+		Adapters: byChannel, Endpoints: g.spooler, Inbox: g.Inbox, Notices: g.Endpoints,
+		Proxies: g.proxies, Log: g.Log, Metrics: webhook.NewMetrics(reg),
 	}
 	g.API = g.newAPI(claims, publicURL, private, reg)
 	g.API.Confirmer = &process.InviteConfirmer{Store: g.Store, Worker: worker}
@@ -219,8 +223,9 @@ func (g *Gateway) wireSender(byChannel map[adapters.Channel]adapters.Adapter, sh
 		pacer = &redisbus.Pacer{Redis: g.Redis, Log: g.Log}
 	}
 	g.addQueue(gateway.OutboxQueue, OutboxSize, g.holder, (&outbox.Sender{
-		Store: g.Store, Endpoints: g.Endpoints, Adapters: byChannel, Pacer: pacer, Unlimited: !limited,
-		Log: g.Log, Metrics: outbox.NewMetrics(g.API.Metrics), Now: time.Now,
+		Store: g.Store, Endpoints: g.Endpoints, Adapters: byChannel, Notices: g.Endpoints, Pacer: pacer,
+		Unlimited: !limited,
+		Log:       g.Log, Metrics: outbox.NewMetrics(g.API.Metrics), Now: time.Now,
 	}).Run)
 }
 
