@@ -17,6 +17,7 @@ const (
 	Help        Kind = "help"
 	Block       Kind = "block"
 	Unblock     Kind = "unblock"
+	Delete      Kind = "deleted"     // the sender deleted the message with ProviderID
 	Unsupported Kind = "unsupported" // decoded, but of no use to an application
 	Undecodable Kind = "undecodable" // authentic, but not decoded; Raw holds it
 )
@@ -46,6 +47,8 @@ type Message struct {
 	// StartPayload is what the link with which the person opened the chat carries, such as the
 	// parameter of Telegram's "/start".
 	StartPayload string `json:"start_payload,omitempty"`
+
+	Deleted bool `json:"deleted,omitempty"` // the sender deleted the message before it was delivered
 
 	// UnprovenReason says why the message does not prove that its sender wrote it. It is empty if the
 	// sender wrote the message now, in this chat, with their own account. A claim requires that it is

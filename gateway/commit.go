@@ -36,6 +36,7 @@ type Commit struct {
 	Next    time.Time
 
 	Messages          []MessageResult
+	EmptiedMessages   []EmptiedMessage
 	CreatedIdentities []identity.Identity // of unknown senders on first contact
 	IdentityUpdates   []IdentityUpdate
 	Participant       *ConversationParticipant
@@ -73,6 +74,12 @@ type MessageResult struct {
 
 	// ReplyToken is what remains of the encrypted part otherwise, for the replies of the application.
 	ReplyToken string
+}
+
+// An EmptiedMessage is an earlier message that its author deleted.
+type EmptiedMessage struct {
+	ID      string
+	Message adapters.Message // what remains
 }
 
 // An IdentityUpdate holds changes to the identity of a sender. Empty fields leave the stored value.

@@ -89,3 +89,47 @@ func TestFormedEvent(t *testing.T) {
 		}
 	})
 }
+
+// TestEmptiedMessages checks that a message that its author deleted loses its content while it waits for its
+// delivery, and that other messages and delivered ones keep theirs.
+func TestEmptiedMessages(t *testing.T) {
+	forEachFixture(t, func(t *testing.T, f *fixture) {
+		ids := []string{"11", "12", "11"}
+		for i, id := range ids {
+			m := f.arrival("1", fmt.Sprint("k", i), "secret words")
+			m.Message.ProviderID, m.Message.Action = id, "secret value"
+			f.insertMessages(m)
+		}
+		inbox := f.lease(gateway.InboxQueue, "test")[0]
+		c := gateway.Commit{Lease: inbox}
+		pending := f.pending(inbox)
+		for _, in := range pending {
+			c.Messages = append(c.Messages, gateway.MessageResult{ID: in.ID, Outcome: "forwarded"})
+			c.Deliveries = append(c.Deliveries, gateway.Delivery{
+				ID: newID(), TenantID: f.tenant, ConversationID: in.ConversationID, InstanceID: f.instance, MessageID: in.ID,
+				Type: "message.received",
+			})
+		}
+		f.apply(c)
+		l := f.lease(gateway.DeliveryQueue, "test")[0]
+		f.apply(gateway.Commit{Lease: l, DeliveryResults: []gateway.DeliveryResult{
+			{ID: c.Deliveries[0].ID, Status: gateway.Delivered},
+		}})
+		versions, err := f.UndeliveredVersions(t.Context(), pending[0])
+		must(t, err)
+		if len(versions) != 1 || versions[0].ID != pending[2].ID {
+			t.Fatalf("undelivered versions = %+v, want the last message", versions)
+		}
+		emptied := gateway.EmptiedMessage{ID: versions[0].ID}
+		emptied.Message.Deleted, emptied.Message.ProviderID = true, "11"
+		f.apply(gateway.Commit{Lease: inbox, EmptiedMessages: []gateway.EmptiedMessage{emptied}})
+		es, err := f.PendingEvents(t.Context(), l)
+		must(t, err)
+		if len(es) != 2 || es[0].Message.Deleted || es[0].Message.Text == "" {
+			t.Errorf("events = %+v, want another message unchanged", es)
+		}
+		if m := es[1].Message; !m.Deleted || m.Text != "" || m.Action != "" || m.ProviderID != "11" {
+			t.Errorf("deleted message = %+v, want no content", m)
+		}
+	})
+}

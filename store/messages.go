@@ -85,6 +85,38 @@ func (s *Store) PendingMessages(ctx context.Context, l gateway.Lease) ([]gateway
 	return messages, nil
 }
 
+// maxDeletionDistance is the number of waiting messages among which a deleted one is searched.
+const maxDeletionDistance = 500
+
+// UndeliveredVersions implements process.MessageStore. It sets only ID and Message.
+func (s *Store) UndeliveredVersions(
+	ctx context.Context, in gateway.StoredMessage,
+) (versions []gateway.StoredMessage, err error) {
+	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
+	defer cancel()
+	rs, err := s.db.Query(ctx, `
+		select m.id, m.body from deliveries d
+		join messages m on m.tenant_id = d.tenant_id and m.id = d.message_id
+		where d.tenant_id = $1 and d.conversation_id = $2 and d.status = 'pending'
+		order by d.seq desc limit $3`, in.TenantID, in.ConversationID, maxDeletionDistance)
+	all, err := sqldb.ScanAll(rs, err, func(sc sqldb.ScanFunc) (v gateway.StoredMessage, err error) {
+		var body string
+		if err = sc(sqldb.Text(&v.ID), &body); err == nil {
+			v.Err = json.Unmarshal([]byte(body), &v.Message)
+		}
+		return v, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read undelivered messages: %w", err)
+	}
+	for _, v := range all {
+		if v.Err == nil && v.Message.ProviderID == in.Message.ProviderID {
+			versions = append(versions, v)
+		}
+	}
+	return versions, nil
+}
+
 func (s *Store) scanInbound(sc sqldb.ScanFunc, l gateway.Lease) (gateway.StoredMessage, error) {
 	in := gateway.StoredMessage{TenantID: l.TenantID, ConversationID: l.ConversationID}
 	var body, sealed, unknown string
@@ -150,6 +182,17 @@ func (s *Store) openInbound(in *gateway.StoredMessage, sealed string) error {
 // replies of the application.
 func (s *Store) messageStmts(st gateway.Commit) ([]sqldb.Statement, error) {
 	var stmts []sqldb.Statement
+	for _, m := range st.EmptiedMessages {
+		body, err := messageBody(m.Message)
+		if err != nil {
+			return nil, err
+		}
+		stmts = append(stmts, sqldb.Statement{
+			Query: `update messages set text = '', body = $4, sealed = null
+				where tenant_id = $1 and conversation_id = $2 and id = $3`,
+			Args: []any{st.Lease.TenantID, st.Lease.ConversationID, m.ID, body},
+		})
+	}
 	for _, m := range st.Messages {
 		if m.Retry {
 			stmts = append(stmts,

@@ -23,7 +23,7 @@ const (
 
 var kinds = []adapters.Kind{
 	adapters.Text, adapters.Media, adapters.Edit, adapters.Callback, adapters.OptOut, adapters.OptIn, adapters.Help,
-	adapters.Block, adapters.Unblock, adapters.Unsupported, adapters.Undecodable,
+	adapters.Block, adapters.Unblock, adapters.Delete, adapters.Unsupported, adapters.Undecodable,
 }
 
 // CheckInbound checks the invariants of what an adapter returns for any request: every string is

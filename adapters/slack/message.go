@@ -40,7 +40,10 @@ type edited struct {
 // message returns what a person wrote, or what an app posted as that person. It returns false for
 // joins, deletions, unfurled links and everything posted by bots, including this one.
 func (e envelope) message(ev event, ep adapters.Endpoint) (adapters.Message, bool) {
-	if ev.Subtype == "message_changed" {
+	switch {
+	case ev.Subtype == "message_deleted", ev.Subtype == "message_changed" && ev.Message.isTombstone():
+		return e.deletion(ev, ep)
+	case ev.Subtype == "message_changed":
 		return e.edit(ev, ep)
 	}
 	if !e.isUserMessage(ev, ev, ep) {
@@ -75,6 +78,22 @@ func (e envelope) edit(ev event, ep adapters.Endpoint) (adapters.Message, bool) 
 		m.UnprovenReason = adapters.UnprovenEdited
 	}
 	return m, true
+}
+
+// isTombstone reports whether ev stands for a deleted message with a thread.
+func (ev *event) isTombstone() bool { return ev != nil && ev.Subtype == "tombstone" }
+
+// deletion returns the report that a message of a person was deleted.
+func (e envelope) deletion(ev event, ep adapters.Endpoint) (adapters.Message, bool) {
+	before := ev.PreviousMessage
+	if before == nil || !isTimestamp(before.TS) || !e.isUserMessage(*before, ev, ep) {
+		return adapters.Message{}, false
+	}
+	m := e.buildMessage(*before, ev, ep)
+	return adapters.Message{
+		Key: "d:" + ev.Channel + ":" + before.TS, Kind: adapters.Delete, ProviderID: m.ProviderID,
+		Sender: adapters.Sender{ID: m.Sender.ID}, Chat: m.Chat, UnprovenReason: m.UnprovenReason,
+	}, true
 }
 
 // unknownPart returns the name of the field with which a message without words and files came.

@@ -35,6 +35,7 @@ type eventMessage struct {
 	Messages          []eventPart        `json:"messages" nullable:"true" maxItems:"20" doc:"The messages, in order, if the event has several or is about an album. The other fields then hold for all of them: text joins the texts by newlines, attachments and content contain those of all, and what names one message is that of the first. Null: a single message."`
 	ReplyTo           *string            `json:"reply_to" doc:"Provider's ID of the message to which this one replies."`
 	Edited            bool               `json:"edited" doc:"Whether this is the new text of an earlier message."`
+	Deleted           bool               `json:"deleted" doc:"Whether the sender deleted the message before it was delivered. Text and files are empty then."`
 	Forwarded         bool               `json:"forwarded" doc:"Whether the sender passed on a message that was written elsewhere, with or without a comment."`
 	WrittenBy         adapters.Author    `json:"written_by" enum:"sender,other,unknown" doc:"Who wrote the words. sender: the sender, in this message. other: at least a part is forwarded, or was written by what via names. unknown: the channel does not tell. Only words of the sender may decide anything."`
 	Via               *string            `json:"via" enum:"bot,app,automatic" doc:"What wrote or sent the message in place of the sender: an inline bot, an app that posts as the sender, or a schedule or automatic reply. Null: nothing is known to have."`
@@ -138,7 +139,7 @@ func newEventMessage(e gateway.Event, a adapters.Adapter, now time.Time) eventMe
 	data := eventMessage{
 		MessageID: e.MessageID, ConversationID: e.ConversationID, InstanceID: e.InstanceID, Channel: string(e.Channel),
 		Text: m.Text, Attachments: []eventAttachment{}, Content: newEventContent(m.Content),
-		ReplyTo: stringOrNil(m.ReplyTo), Edited: m.Kind == adapters.Edit, ThreadID: threadID(e),
+		ReplyTo: stringOrNil(m.ReplyTo), Edited: m.Kind == adapters.Edit, Deleted: m.Deleted, ThreadID: threadID(e),
 		GroupKey: stringOrNil(m.GroupKey), StartPayload: stringOrNil(m.StartPayload),
 		Forwarded: m.Forwarded(), WrittenBy: m.WrittenBy(), Via: stringOrNil(string(m.Via())),
 		Action: stringOrNil(m.Action), Group: m.Chat.Group, SentAt: timeOrNil(m.SentAt), ReceivedAt: e.ReceivedAt,

@@ -83,6 +83,7 @@ type eventPart struct {
 	Content           []eventContent    `json:"content" nullable:"false" doc:"What the message contains that is neither text nor a file."`
 	ReplyTo           *string           `json:"reply_to" doc:"Provider's ID of the message to which this one replies."`
 	Edited            bool              `json:"edited" doc:"Whether this is the new text of an earlier message."`
+	Deleted           bool              `json:"deleted" doc:"Whether the sender deleted the message before it was delivered."`
 	Forwarded         bool              `json:"forwarded" doc:"Whether the sender passed on a message that was written elsewhere."`
 	WrittenBy         adapters.Author   `json:"written_by" enum:"sender,other,unknown" doc:"Who wrote the words of the message."`
 	Via               *string           `json:"via" enum:"bot,app,automatic" doc:"What wrote or sent the message in place of the sender. Null: nothing is known to have."`
@@ -94,7 +95,7 @@ type eventPart struct {
 func newEventPart(m eventMessage) eventPart {
 	return eventPart{
 		MessageID: m.MessageID, Text: m.Text, Attachments: m.Attachments, Content: m.Content, ReplyTo: m.ReplyTo,
-		Edited: m.Edited, Forwarded: m.Forwarded, WrittenBy: m.WrittenBy, Via: m.Via, SentAt: m.SentAt,
+		Edited: m.Edited, Deleted: m.Deleted, Forwarded: m.Forwarded, WrittenBy: m.WrittenBy, Via: m.Via, SentAt: m.SentAt,
 		ReceivedAt: m.ReceivedAt, ProviderMessageID: m.ProviderMessageID,
 	}
 }
@@ -111,7 +112,7 @@ func addMessages(first eventMessage, further []eventMessage) eventMessage {
 		texts = append(texts, m.Text)
 		all.Attachments = append(all.Attachments[:len(all.Attachments):len(all.Attachments)], m.Attachments...)
 		all.Content = append(all.Content[:len(all.Content):len(all.Content)], m.Content...)
-		all.Edited = all.Edited && m.Edited
+		all.Edited, all.Deleted = all.Edited && m.Edited, all.Deleted && m.Deleted
 		all.Forwarded = all.Forwarded || m.Forwarded
 		if all.WrittenBy == adapters.AuthorSender || m.WrittenBy == adapters.AuthorOther {
 			all.WrittenBy = m.WrittenBy

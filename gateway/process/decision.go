@@ -24,6 +24,7 @@ type decision struct {
 	replies        []gateway.OutboxRow
 	claim          *claim.Decision
 	unlink         *gateway.UnlinkRequest
+	emptied        []gateway.EmptiedMessage
 	setParticipant bool
 }
 
@@ -51,6 +52,7 @@ func (d decision) addTo(c *gateway.Commit, in gateway.StoredMessage) {
 	c.Deliveries = append(c.Deliveries, d.deliveries...)
 	c.Replies = append(c.Replies, d.replies...)
 	c.Claim, c.Unlink = d.claim, d.unlink
+	c.EmptiedMessages = append(c.EmptiedMessages, d.emptied...)
 }
 
 // identityUpdate returns a copy of the update of the sender's identity, or an empty one.

@@ -27,6 +27,12 @@ func (s messageStore) PendingMessages(_ context.Context, l gateway.Lease) ([]gat
 	return s.Items(l), nil
 }
 
+func (messageStore) UndeliveredVersions(
+	context.Context, gateway.StoredMessage,
+) ([]gateway.StoredMessage, error) {
+	return nil, nil
+}
+
 func (s messageStore) LinkedConversations(context.Context, string, string) ([]claim.LinkedConversation, error) {
 	return nil, nil
 }

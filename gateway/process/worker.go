@@ -45,6 +45,9 @@ type MessageStore interface {
 	// Apply stores a commit under its lease. It returns gateway.ErrFenced if a claim in it is no
 	// longer valid, and gateway.ErrUnstorable if the data cannot be stored.
 	Apply(ctx context.Context, c gateway.Commit) error
+	// UndeliveredVersions returns the messages in the conversation of a message that have its ProviderID,
+	// are among the last ones, and wait for their delivery.
+	UndeliveredVersions(ctx context.Context, in gateway.StoredMessage) ([]gateway.StoredMessage, error)
 	// LinkedConversations returns the direct conversations with the other verified identities of the
 	// customer to whom an identity belongs.
 	LinkedConversations(ctx context.Context, tenant, identityID string) ([]claim.LinkedConversation, error)
@@ -97,6 +100,9 @@ func (w *Worker) processBatch(
 	var spans messageSpans
 	defer func() { spans.end() }()
 	for i, in := range messages {
+		if i > 0 && in.Message.Kind == adapters.Delete { // the message may be one of those before it
+			return w.apply(ctx, c, messages[:i], true)
+		}
 		started := w.Now()
 		d, err := w.decideSafely(spans.start(ctx, in), in)
 		spans.setOutcome(d, err)
@@ -220,6 +226,9 @@ func retryPolicy() adapters.BackoffPolicy {
 func (w *Worker) decide(ctx context.Context, in gateway.StoredMessage) (decision, error) {
 	if k := in.Message.Kind; k == adapters.Undecodable || k == adapters.Unsupported {
 		return decision{outcome: string(k)}, nil
+	}
+	if in.Message.Kind == adapters.Delete {
+		return w.decideDeletion(ctx, in)
 	}
 	w.addProfile(ctx, &in)
 	s, err := w.screen(ctx, &in)

@@ -17,13 +17,14 @@ import (
 
 // A conversationStore is a MessageStore with the messages of one conversation.
 type conversationStore struct {
-	pending  []gateway.StoredMessage
-	reject   func(gateway.Commit) error // nil: all commits are stored
-	commits  []gateway.Commit           // stored
-	outcomes []string                   // IDs and outcomes of the committed messages, in order
-	attempts int                        // calls of Apply
-	released bool
-	retryAt  time.Time // when the queue is due again
+	pending   []gateway.StoredMessage
+	reject    func(gateway.Commit) error // nil: all commits are stored
+	commits   []gateway.Commit           // stored
+	outcomes  []string                   // IDs and outcomes of the committed messages, in order
+	forwarded []gateway.StoredMessage
+	attempts  int // calls of Apply
+	released  bool
+	retryAt   time.Time // when the queue is due again
 }
 
 func (s *conversationStore) PendingMessages(context.Context, gateway.Lease) ([]gateway.StoredMessage, error) {
@@ -49,9 +50,19 @@ func (s *conversationStore) Apply(_ context.Context, c gateway.Commit) error {
 			continue
 		}
 		s.outcomes = append(s.outcomes, m.ID+" "+m.Outcome)
+		if m.Outcome == "forwarded" {
+			s.forwarded = append(s.forwarded, s.pending[i])
+		}
 		s.pending = slices.Delete(s.pending, i, i+1)
 	}
 	return nil
+}
+
+// UndeliveredVersions returns the messages that were forwarded before, whatever their ProviderID.
+func (s *conversationStore) UndeliveredVersions(
+	context.Context, gateway.StoredMessage,
+) ([]gateway.StoredMessage, error) {
+	return s.forwarded, nil
 }
 
 func (s *conversationStore) LinkedConversations(
