@@ -114,6 +114,16 @@ type Profiler interface {
 	Profile(ctx context.Context, ep Endpoint, externalID string) (Sender, error)
 }
 
+// An Acknowledger is an Adapter whose provider expects a call for each press of a button, whatever the
+// reply is.
+type Acknowledger interface {
+	Adapter
+
+	// Acknowledge tells the provider that m was received and stored. It is called once, and does
+	// nothing if m needs no such call. Every error is a *SendError.
+	Acknowledge(ctx context.Context, ep Endpoint, m Message) error
+}
+
 // A Configurer is an Adapter whose provider can be configured through an API. Every error of its
 // methods is a *SetupError.
 type Configurer interface {

@@ -44,6 +44,10 @@ type Message struct {
 	GroupKey   string       `json:"group_key,omitempty"` // the same in all messages of an album
 	SentAt     time.Time    `json:"sent_at,omitzero"`    // by the channel's clock; informational
 
+	// Version is the same in all versions of a message with the same content. It reveals nothing about the
+	// content. It may be empty.
+	Version string `json:"version,omitempty"`
+
 	// StartPayload is what the link with which the person opened the chat carries, such as the
 	// parameter of Telegram's "/start".
 	StartPayload string `json:"start_payload,omitempty"`
@@ -58,6 +62,15 @@ type Message struct {
 	// Raw is the whole message as the channel sent it. It is set if Kind is Undecodable, and may be
 	// set if Content has an item of kind Other.
 	Raw []byte `json:"raw,omitempty"`
+}
+
+// ReplyAnchor returns the ProviderID of m if replies must refer to it, so that the others in a group, or
+// below a post, see whom the bot answers; otherwise "".
+func (m Message) ReplyAnchor() string {
+	if !m.Chat.Group || m.Kind == Callback {
+		return ""
+	}
+	return m.ProviderID
 }
 
 // A Sender is the person as the channel knows them. Only ID and Aliases identify the person; names can

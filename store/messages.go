@@ -117,6 +117,40 @@ func (s *Store) UndeliveredVersions(
 	return versions, nil
 }
 
+// maxVersionDistance is the number of messages of a conversation in which an earlier version of a message is
+// searched.
+const maxVersionDistance = 500
+
+// PreviousVersion returns the Version of the newest message before in with the same ProviderID in its
+// conversation, or "" if none of the last messages has it.
+func (s *Store) PreviousVersion(ctx context.Context, in gateway.StoredMessage) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
+	defer cancel()
+	id, err := json.Marshal(in.Message.ProviderID)
+	if err != nil {
+		return "", err
+	}
+	rs, err := s.db.Query(ctx, `
+		select body from (
+			select body, seq from messages where tenant_id = $1 and conversation_id = $2
+				and seq < (select seq from messages where tenant_id = $1 and id = $3)
+			order by seq desc limit $4) recent
+		where body like $5 order by seq desc limit 1`,
+		in.TenantID, in.ConversationID, in.ID, maxVersionDistance, `%"provider_id":`+string(id)+`%`)
+	body, err := sqldb.ScanOne(rs, err, sqldb.ScanString)
+	if sqldb.IsNoRows(err) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("read previous version: %w", err)
+	}
+	var m adapters.Message
+	if err := json.Unmarshal([]byte(body), &m); err != nil || m.ProviderID != in.Message.ProviderID {
+		return "", nil //nolint:nilerr // the version is unknown
+	}
+	return m.Version, nil
+}
+
 func (s *Store) scanInbound(sc sqldb.ScanFunc, l gateway.Lease) (gateway.StoredMessage, error) {
 	in := gateway.StoredMessage{TenantID: l.TenantID, ConversationID: l.ConversationID}
 	var body, sealed, unknown string

@@ -2,6 +2,7 @@ package store
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -91,6 +92,29 @@ func TestApply_KeepSecret(t *testing.T) {
 			if err != nil || (kept == "kept") != keep {
 				t.Errorf("encrypted part with KeepSecret %v = %q, %v", keep, kept, err)
 			}
+		}
+	})
+}
+
+func TestPreviousVersion(t *testing.T) {
+	forEachFixture(t, func(t *testing.T, f *fixture) {
+		for _, v := range []struct{ key, providerID, version string }{
+			{"k1", "11", "a"}, {"k2", "111", "x"}, {"k3", "11", "b"}, {"k4", "11", "a"}, {"k5", "12", "a"},
+		} {
+			a := f.arrival("1", v.key, "hi")
+			a.Message.ProviderID, a.Message.Version = v.providerID, v.version
+			f.insertMessages(a)
+		}
+		var got []string
+		for _, in := range f.pending(f.lease(gateway.InboxQueue, "one")[0]) {
+			version, err := f.PreviousVersion(t.Context(), in)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, version)
+		}
+		if want := []string{"", "", "a", "b", ""}; !slices.Equal(got, want) {
+			t.Errorf("previous versions = %q, want %q", got, want)
 		}
 	})
 }

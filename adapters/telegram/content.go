@@ -1,7 +1,11 @@
 package telegram
 
 import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -120,6 +124,20 @@ func (m *message) contents() messageContent {
 
 // isEmpty reports whether a message says nothing.
 func (c messageContent) isEmpty() bool { return c.text == "" && len(c.media)+len(c.content) == 0 }
+
+// fileIDs matches the IDs of files that stay the same in all versions of a message.
+var fileIDs = regexp.MustCompile(`"file_unique_id":"[^"]*"`)
+
+// version returns a keyed hash of the content, for adapters.Message.Version.
+func (c messageContent) version(raw []byte, ep adapters.Endpoint) string {
+	h := hmac.New(sha256.New, []byte(ep.Credentials[adapters.BotToken]))
+	_ = json.NewEncoder(h).Encode(c.text) // a hash accepts everything
+	_ = json.NewEncoder(h).Encode(c.content)
+	for _, id := range fileIDs.FindAll(raw, -1) {
+		_, _ = h.Write(id)
+	}
+	return hex.EncodeToString(h.Sum(nil)[:8])
+}
 
 // isService reports whether m only reports what happened in its chat.
 func (m *message) isService() bool {

@@ -84,10 +84,12 @@ func (m *message) normalize(kind adapters.Kind, raw []byte, ep adapters.Endpoint
 	out.Text = adapters.Sanitize(c.text, adapters.MaxInboundText)
 	out.Media, out.Content = c.media, append(c.content, m.quotes()...)
 	out.UnprovenReason = m.unprovenReason()
-	out.Kind = kind
+	out.Kind, out.Version = kind, c.version(raw, ep)
 	switch {
 	case kind == adapters.Edit:
-		out.Key = messageKey(ep, "m", m.Chat.ID, m.ID, m.EditDate)
+		// The date has a precision of one second and may be missing; the number of the update may
+		// repeat after a week.
+		out.Key = messageKey(ep, "m", m.Chat.ID, m.ID, m.EditDate, out.Version, updateID(raw))
 		out.SentAt = unixTime(cmp.Or(m.EditDate, m.Date))
 		out.UnprovenReason = cmp.Or(out.UnprovenReason, adapters.UnprovenEdited)
 	case len(c.media)+len(c.content) > 0:
@@ -238,6 +240,7 @@ func (q *callbackQuery) normalize(raw []byte, ep adapters.Endpoint) adapters.Mes
 		Kind:   adapters.Callback,
 		Sender: q.From.sender(),
 		Action: adapters.Sanitize(q.Data, maxAction),
+		Chat:   adapters.Chat{ReplyToken: adapters.Sanitize(q.ID, maxQueryID)},
 	}
 	if q.Message == nil || q.Message.Chat.ID == 0 || q.Message.BusinessConnectionID != "" || q.Data == "" || q.From.IsBot {
 		out.Kind = adapters.Unsupported

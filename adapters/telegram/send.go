@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/go-telegram/bot"
@@ -17,24 +18,38 @@ const (
 	answerQueryTimeout = 3 * time.Second
 )
 
-// Send sends one text as plain text without link previews, and returns the ID of the message. If
-// the chat contains the query of a button press, Send answers the query first, which ends the
-// progress indicator in the app; a failure of that is ignored.
+// Acknowledge answers the query of a button press, which ends the progress indicator in the app.
+func (a *Adapter) Acknowledge(ctx context.Context, ep adapters.Endpoint, m adapters.Message) error {
+	query := m.Chat.ReplyToken
+	if query == "" {
+		return nil
+	}
+	return a.call(ctx, ep, answerQueryTimeout, nil, func(ctx context.Context, b *bot.Bot) error {
+		_, err := b.AnswerCallbackQuery(ctx, &bot.AnswerCallbackQueryParams{CallbackQueryID: query})
+		return err
+	})
+}
+
+// Send sends one text as plain text without link previews, and returns the ID of the message. If the
+// topic was closed or deleted, the text is sent to the chat without it.
 func (a *Adapter) Send(ctx context.Context, ep adapters.Endpoint, reply adapters.Reply) (string, error) {
 	params, err := sendParams(reply)
 	if err != nil {
 		return "", err
 	}
-	if query := reply.Chat.ReplyToken; query != "" {
-		_ = a.call(ctx, ep, answerQueryTimeout, nil, func(ctx context.Context, b *bot.Bot) error {
-			_, err := b.AnswerCallbackQuery(ctx, &bot.AnswerCallbackQueryParams{CallbackQueryID: query})
-			return err
-		})
+	id, err := a.sendMessage(ctx, ep, params)
+	if params.MessageThreadID != 0 && isThreadRefusal(err) {
+		params.MessageThreadID = 0
+		id, err = a.sendMessage(ctx, ep, params)
 	}
+	return id, err
+}
+
+func (a *Adapter) sendMessage(ctx context.Context, ep adapters.Endpoint, params *bot.SendMessageParams) (string, error) {
 	var sent struct {
 		ID int64 `json:"message_id"`
 	}
-	err = a.call(ctx, ep, callTimeout, &sent, func(ctx context.Context, b *bot.Bot) error {
+	err := a.call(ctx, ep, callTimeout, &sent, func(ctx context.Context, b *bot.Bot) error {
 		_, err := b.SendMessage(ctx, params)
 		return err
 	})
@@ -42,6 +57,20 @@ func (a *Adapter) Send(ctx context.Context, ep adapters.Endpoint, reply adapters
 		return "", err
 	}
 	return formatInt(sent.ID), nil
+}
+
+// isThreadRefusal reports whether Telegram refused a message because of its topic.
+func isThreadRefusal(err error) bool {
+	var refusal *apiError
+	if !errors.As(err, &refusal) {
+		return false
+	}
+	for _, reason := range [...]string{"message thread not found", "TOPIC_CLOSED", "TOPIC_DELETED", "TOPIC_ID_INVALID"} {
+		if strings.Contains(refusal.description, reason) {
+			return true
+		}
+	}
+	return false
 }
 
 func sendParams(reply adapters.Reply) (*bot.SendMessageParams, error) {

@@ -9,7 +9,6 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/go-telegram/bot"
@@ -83,33 +82,56 @@ func TestSend_Parameters(t *testing.T) {
 	}
 }
 
-func TestSend_AnswersCallbackQuery(t *testing.T) {
-	place := adapters.Chat{ID: "712345678", ReplyToken: "3059508764521987001"}
-	for name, fault := range map[string]*simulator.Fault{
-		"good": nil,
-		"too old": new(botAPIError(400,
-			"Bad Request: query is too old and response timeout expired or query ID is invalid", "")),
-		"no answer": {Hang: true},
+func TestAcknowledge(t *testing.T) {
+	for name, c := range map[string]struct {
+		fault *simulator.Fault
+		token string
+		calls int
+	}{
+		"button":  {nil, "3059508764521987001", 1},
+		"message": {nil, "", 0},
+		"too old": {new(botAPIError(400,
+			"Bad Request: query is too old and response timeout expired or query ID is invalid", "")), "3059508764521987001", 0},
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				server, a := newSimulator(t)
-				if fault != nil {
-					server.Arm("answerCallbackQuery", *fault)
-				}
-				ep := endpoint()
-				if _, err := a.Send(t.Context(), ep, adapters.Reply{Chat: place, Text: "Unlinked."}); err != nil {
-					t.Fatal(err)
-				}
-				if len(server.Replies("712345678")) != 1 {
-					t.Error("the reply was not sent")
-				}
-				calls := server.Calls(botUsername, "answerCallbackQuery")
-				if fault == nil && (len(calls) != 1 || calls[0]["callback_query_id"] != place.ReplyToken) {
-					t.Errorf("answerCallbackQuery calls = %v, want one for the query", calls)
-				}
-			})
+			server, a := newSimulator(t)
+			if c.fault != nil {
+				server.Arm("answerCallbackQuery", *c.fault)
+			}
+			err := a.Acknowledge(t.Context(), endpoint(), adapters.Message{Chat: adapters.Chat{ID: "7", ReplyToken: c.token}})
+			calls := server.Calls(botUsername, "answerCallbackQuery")
+			if (err != nil) != (c.fault != nil) || len(calls) != c.calls {
+				t.Fatalf("Acknowledge() = %v with calls %v, want %d", err, calls, c.calls)
+			}
+			if c.calls == 1 && calls[0]["callback_query_id"] != c.token {
+				t.Errorf("answerCallbackQuery of %v, want %s", calls[0], c.token)
+			}
 		})
+	}
+}
+
+// TestSend_ThreadGone checks that a reply to a topic that no longer accepts it is sent to the chat.
+func TestSend_ThreadGone(t *testing.T) {
+	topic := adapters.Reply{Chat: adapters.Chat{ID: "-1001987650000", Group: true, Thread: "77"}, Text: "hi", ReplyTo: "5"}
+	for description, sent := range map[string]bool{
+		"Bad Request: message thread not found": true,
+		"Bad Request: TOPIC_CLOSED":             true,
+		"Bad Request: TOPIC_DELETED":            true,
+		"Bad Request: chat not found":           false,
+	} {
+		server, a := newSimulator(t)
+		server.Arm("sendMessage", botAPIError(400, description, ""))
+		_, err := a.Send(t.Context(), endpoint(), topic)
+		calls := server.Calls(botUsername, "sendMessage")
+		if (err == nil) != sent || sent && (len(calls) != 1 || calls[0]["message_thread_id"] != "" || calls[0]["text"] != "hi") {
+			t.Errorf("Send() after %q = %v with calls %v, want sent without the topic: %v", description, err, calls, sent)
+		}
+	}
+	server, a := newSimulator(t)
+	server.Arm("sendMessage", botAPIError(400, "Bad Request: TOPIC_CLOSED", ""))
+	topic.Chat.Thread = ""
+	if _, err := a.Send(t.Context(), endpoint(), topic); err == nil {
+		t.Error("Send() to a closed chat = nil, want an error")
 	}
 }
 

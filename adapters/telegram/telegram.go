@@ -38,6 +38,7 @@ type Adapter struct {
 var (
 	_ adapters.Poller         = (*Adapter)(nil)
 	_ adapters.StatusReporter = (*Adapter)(nil)
+	_ adapters.Acknowledger   = (*Adapter)(nil)
 )
 
 // Channel returns adapters.Telegram.

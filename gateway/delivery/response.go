@@ -98,6 +98,7 @@ func (p *Deliverer) parseReplies(e gateway.Event, body []byte) (rows []gateway.O
 		rows = append(rows, gateway.SplitReply(p.Adapters[e.Channel], gateway.OutboxRow{
 			TenantID: e.TenantID, ConversationID: e.ConversationID, InstanceID: e.InstanceID, Channel: e.Channel,
 			Recipient: e.Message.Sender.ID, Chat: e.Message.Chat, Cause: "agent", MessageID: e.MessageID,
+			ReplyTo: e.Message.ReplyAnchor(),
 		}, adapters.Sanitize(r.Text, maxResponse))...)
 	}
 	if n := len(all); n > maxProblems {

@@ -33,6 +33,10 @@ func (messageStore) UndeliveredVersions(
 	return nil, nil
 }
 
+func (s messageStore) PreviousVersion(context.Context, gateway.StoredMessage) (string, error) {
+	return "", nil
+}
+
 func (s messageStore) LinkedConversations(context.Context, string, string) ([]claim.LinkedConversation, error) {
 	return nil, nil
 }

@@ -48,6 +48,9 @@ type MessageStore interface {
 	// UndeliveredVersions returns the messages in the conversation of a message that have its ProviderID,
 	// are among the last ones, and wait for their delivery.
 	UndeliveredVersions(ctx context.Context, in gateway.StoredMessage) ([]gateway.StoredMessage, error)
+	// PreviousVersion returns the Version of the newest message before the given one in its conversation
+	// with the same ProviderID, or "" if it is not among the last ones.
+	PreviousVersion(ctx context.Context, in gateway.StoredMessage) (string, error)
 	// LinkedConversations returns the direct conversations with the other verified identities of the
 	// customer to whom an identity belongs.
 	LinkedConversations(ctx context.Context, tenant, identityID string) ([]claim.LinkedConversation, error)
@@ -168,6 +171,7 @@ func (w *Worker) apply(
 		return false, err
 	}
 	w.afterCommit(ctx, c, messages[0].Channel)
+	w.acknowledge(ctx, c, messages)
 	return more, nil
 }
 
@@ -188,6 +192,37 @@ func (w *Worker) afterCommit(ctx context.Context, c gateway.Commit, channel adap
 	if c.Claim != nil {
 		if err := w.Claims.DropCodes(ctx, *c.Claim); err != nil {
 			w.Log.InfoContext(ctx, "drop claim code failed", "error", err)
+		}
+	}
+}
+
+// acknowledgeTimeout limits how long the messages behind a button press wait for its acknowledgement.
+const acknowledgeTimeout = 5 * time.Second
+
+// acknowledge tells the provider that the button presses of a commit were received. The provider does not
+// wait for the application, so that the app of the person does not show progress for longer.
+func (w *Worker) acknowledge(ctx context.Context, c gateway.Commit, messages []gateway.StoredMessage) {
+	a, ok := w.Adapters[messages[0].Channel].(adapters.Acknowledger)
+	if !ok {
+		return
+	}
+	processed := map[string]bool{}
+	for _, m := range c.Messages {
+		processed[m.ID] = !m.Retry
+	}
+	ctx, cancel := context.WithTimeout(ctx, acknowledgeTimeout)
+	defer cancel()
+	for _, in := range messages {
+		if !processed[in.ID] || in.Message.Chat.ReplyToken == "" || ctx.Err() != nil {
+			continue
+		}
+		ep, err := w.Endpoints.Endpoint(ctx, in.InstanceID, in.Channel)
+		if err == nil {
+			err = a.Acknowledge(ctx, ep, in.Message)
+		}
+		if err != nil {
+			w.Log.InfoContext(ctx, "acknowledge failed", "channel", in.Channel, "instance", in.InstanceID, "id", in.ID,
+				"error", err)
 		}
 	}
 }
@@ -231,6 +266,9 @@ func (w *Worker) decide(ctx context.Context, in gateway.StoredMessage) (decision
 		return w.decideDeletion(ctx, in)
 	}
 	w.addProfile(ctx, &in)
+	if unchanged, err := w.isUnchanged(ctx, in); unchanged || err != nil {
+		return decision{outcome: "unchanged"}, err
+	}
 	s, err := w.screen(ctx, &in)
 	if err != nil {
 		return decision{}, err
@@ -258,6 +296,19 @@ func (w *Worker) decide(ctx context.Context, in gateway.StoredMessage) (decision
 		return w.applyUnknownPolicy(in, d), nil
 	}
 	return w.forward(in, w.notifyReclaim(in, d)), nil
+}
+
+// isUnchanged reports whether a message is a new version of another in which nothing changed that a person
+// wrote. Channels announce reactions and link previews in this way.
+func (w *Worker) isUnchanged(ctx context.Context, in gateway.StoredMessage) (bool, error) {
+	if in.Message.Kind != adapters.Edit || in.Message.Version == "" || in.Message.ProviderID == "" {
+		return false, nil
+	}
+	previous, err := w.Store.PreviousVersion(ctx, in)
+	if err != nil {
+		return false, fmt.Errorf("look up previous version: %w", err)
+	}
+	return previous == in.Message.Version, nil
 }
 
 // decideWithoutSender returns the decision about a message of a sender whom the channel does not
@@ -446,6 +497,7 @@ func (w *Worker) replyRows(in gateway.StoredMessage, text string) []gateway.Outb
 	row := gateway.OutboxRow{
 		TenantID: in.TenantID, ConversationID: in.ConversationID, InstanceID: in.InstanceID, Channel: in.Channel,
 		Recipient: in.Message.Sender.ID, Chat: in.Message.Chat, Cause: "command", MessageID: in.ID,
+		ReplyTo: in.Message.ReplyAnchor(),
 	}
 	if adapters.TraitsOf(in.Channel).Paid {
 		row.MaxPerHour, row.MaxPerInstance = maxPaidReplies, maxPaidRepliesPerInstance

@@ -65,6 +65,10 @@ func (s *conversationStore) UndeliveredVersions(
 	return s.forwarded, nil
 }
 
+func (s *conversationStore) PreviousVersion(context.Context, gateway.StoredMessage) (string, error) {
+	return "", nil
+}
+
 func (s *conversationStore) LinkedConversations(
 	context.Context, string, string,
 ) ([]claim.LinkedConversation, error) {
