@@ -126,7 +126,7 @@ func (m *message) contents() messageContent {
 func (c messageContent) isEmpty() bool { return c.text == "" && len(c.media)+len(c.content) == 0 }
 
 // fileIDs matches the IDs of files that stay the same in all versions of a message.
-var fileIDs = regexp.MustCompile(`"file_unique_id":"[^"]*"`)
+var fileIDs = regexp.MustCompile(`"file_unique_id"\s*:\s*"[^"]*"`)
 
 // version returns a keyed hash of the content, for adapters.Message.Version.
 func (c messageContent) version(raw []byte, ep adapters.Endpoint) string {
