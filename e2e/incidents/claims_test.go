@@ -35,7 +35,7 @@ func TestIncidents_Claims(t *testing.T) {
 			before := row()
 			texts := []string{
 				"unlink", "/unlink now please", "unlink me", "claim", "/claim", "/claim off", "no", "yes",
-				"/start", "/start claim_", "/help", "code", "\u202e/unlink", "/ unlink", "1234",
+				"/start", "/start claim_", "/help", "code", "/ unlink", "unlink/", "/unlinked", "1234",
 			}
 			for range 5 {
 				texts = append(texts,
