@@ -56,7 +56,9 @@ func TestPrintable(t *testing.T) {
 }
 
 func TestParseCommand_AnyBot(t *testing.T) {
-	for text, want := range map[string]bool{"/claim@typo ABC": true, "/claim ABC": true, "/claim@ ABC": false, "claim@typo": false} {
+	for text, want := range map[string]bool{
+		"/claim@typo ABC": true, "/claim ABC": true, "/claim@ ABC": false, "claim@typo": false,
+	} {
 		if _, ok := ParseCommand(text, AnyBot); ok != want {
 			t.Errorf("ParseCommand(%q) = %v, want %v", text, ok, want)
 		}

@@ -93,7 +93,8 @@ func (d *Service) FindExposed(ctx context.Context, a Attempt, letters []string) 
 		return e, fmt.Errorf("%w: %w", ErrCodeStoreUnavailable, err)
 	}
 	if _, found := e.Codes[a.Code]; a.Code != "" && !found {
-		return e, d.compareOwnCode(ctx, a, &e)
+		err = d.compareOwnCode(ctx, a, &e)
+		return e, err
 	}
 	return e, nil
 }

@@ -340,7 +340,10 @@ func TestViolations_Formats(t *testing.T) {
 		},
 		"invalid phone number": {
 			"PATCH", customer, `{"phone_number":"0400"}`,
-			valueError(`"body","phone_number"`, "the country code is missing: a phone number is written with + and its country code, such as +61400111222"),
+			valueError(
+				`"body","phone_number"`,
+				"the country code is missing: a phone number is written with + and its country code, such as +61400111222",
+			),
 		},
 		"invalid locale and timezone": {
 			"PATCH", customer, `{"timezone":"Local","locale":"!!"}`,

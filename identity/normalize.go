@@ -50,7 +50,8 @@ func Normalize(format Format, externalID, region string) (string, error) {
 		return NormalizePhone(strings.TrimPrefix(id, "whatsapp:"), region)
 	case PhoneOrUserFormat:
 		id = strings.TrimPrefix(id, "whatsapp:")
-		if country, user, found := strings.Cut(id, "."); found && whatsAppIDPattern.MatchString(strings.ToUpper(country)+"."+user) {
+		if country, user, found := strings.Cut(id, "."); found &&
+			whatsAppIDPattern.MatchString(strings.ToUpper(country)+"."+user) {
 			return strings.ToUpper(country) + "." + user, nil
 		}
 		return NormalizePhone(id, region)

@@ -52,7 +52,16 @@ func (p *importPlan) read(ctx context.Context, d sqldb.DB, records []identity.Re
 	var ids, emails, fks []string
 	external := map[string][]string{} // by channel
 	for _, r := range records {
-		ids, emails, fks = appendNonEmpty(ids, r.ID), appendNonEmpty(emails, identity.Fold(r.Email)), appendNonEmpty(fks, r.FKID)
+		ids, emails, fks = appendNonEmpty(
+			ids,
+			r.ID,
+		), appendNonEmpty(
+			emails,
+			identity.Fold(r.Email),
+		), appendNonEmpty(
+			fks,
+			r.FKID,
+		)
 		for _, i := range r.Identities {
 			external[i.Channel] = append(external[i.Channel], i.ExternalID)
 		}

@@ -325,7 +325,8 @@ func (s *Store) linkedConversationsStmt(
 ) sqldb.Statement {
 	return sqldb.Statement{
 		Query: `
-		select min(cast(c.id as text)), min(c.place_id), max(i.external_id), max(i.channel), cast(c.instance_id as text), cast(i.id as text),
+		select min(cast(c.id as text)), min(c.place_id), max(i.external_id), max(i.channel), cast(c.instance_id as text),
+			cast(i.id as text),
 			max(case when ` + s.isOwnerExpr("i", "c.instance_id") + ` then 1 else 0 end)
 		from identities me
 		join identities i on i.tenant_id = me.tenant_id and i.customer_id = me.customer_id and i.id <> me.id

@@ -279,7 +279,8 @@ func (s *Store) customerConversationsStmt(
 ) sqldb.Statement {
 	return sqldb.Statement{
 		Query: `
-		select min(cast(c.id as text)), min(c.place_id), max(i.external_id), max(i.channel), cast(c.instance_id as text), cast(i.id as text), 0
+		select min(cast(c.id as text)), min(c.place_id), max(i.external_id), max(i.channel), cast(c.instance_id as text),
+			cast(i.id as text), 0
 		from identities i
 		join conversations c on c.tenant_id = i.tenant_id and c.identity_id = i.id and not c.is_group
 		where i.tenant_id = $1 and i.customer_id = $2 and i.id <> $3 and i.verified_at is not null and i.doubt is null

@@ -31,8 +31,12 @@ func TestCustomers_Folding(t *testing.T) {
 		requireFound := func() {
 			t.Helper()
 			for _, q := range []identity.CustomerQuery{
-				{Email: "josé@example.com"}, {Email: "jose\u0301@EXAMPLE.com"}, {EmailPrefix: "José"},
-				{Name: "émile"}, {Name: "ÉMI"}, {Name: "e\u0301m"},
+				{Email: "josé@example.com"},
+				{Email: "jose\u0301@EXAMPLE.com"},
+				{EmailPrefix: "José"},
+				{Name: "émile"},
+				{Name: "ÉMI"},
+				{Name: "e\u0301m"},
 			} {
 				if n, id := find(q); n != 1 || id != c.ID {
 					t.Errorf("ListCustomers(%+v) = %d customers, the last %s, want %s alone", q, n, id, c.ID)

@@ -41,7 +41,8 @@ func (s *Store) CreateCustomer(
 				orNewID(c.ID), c.TenantID, sqldb.TextOrNull(c.Email), sqldb.TextOrNull(c.PhoneNumber),
 				sqldb.TextOrNull(c.FirstName), sqldb.TextOrNull(c.LastName), sqldb.TextOrNull(c.CompanyName),
 				sqldb.TextOrNull(c.Locale), sqldb.TextOrNull(c.Timezone), jsonObject(c.Metadata),
-				sqldb.TextOrNull(c.CreatedByInstance), s.now()}, foldValues(c)...)...)
+				sqldb.TextOrNull(c.CreatedByInstance), s.now(),
+			}, foldValues(c)...)...)
 		created, err = sqldb.ScanOne(rs, err, scanCustomer)
 		if sqldb.IsNoRows(err) {
 			rs, err := tx.Query(ctx, `select `+customerColumns+` from customers where tenant_id = $1 and id = $2`, c.TenantID,

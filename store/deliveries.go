@@ -52,15 +52,46 @@ func (s *Store) scanEvent(sc sqldb.ScanFunc, l gateway.Lease) (gateway.Event, er
 	e := gateway.Event{Delivery: gateway.Delivery{TenantID: l.TenantID, ConversationID: l.ConversationID}}
 	var channel, body, sealed, secret, retired, identityChannel string
 	i, m, u := &e.Sender, &e.Message, &e.Customer
-	err := sc(&e.ID, &e.Type, sqldb.Text(&e.JoinKey), sqldb.Text(&e.EventID), &e.Attempts, sqldb.Seconds(&e.Delay), sqldb.Seconds(&e.Age), sqldb.Time(&e.CreatedAt),
+	err := sc(
+		&e.ID,
+		&e.Type,
+		sqldb.Text(&e.JoinKey),
+		sqldb.Text(&e.EventID),
+		&e.Attempts,
+		sqldb.Seconds(&e.Delay),
+		sqldb.Seconds(&e.Age),
+		sqldb.Time(&e.CreatedAt),
 		&e.InstanceID,
-		sqldb.Text(&e.MessageID), sqldb.Text(&channel), sqldb.Text(&body), sqldb.Text(&m.Text), sqldb.Text(&sealed), sqldb.Time(&e.ReceivedAt),
-		sqldb.Text(&i.ID), sqldb.Text(&i.CustomerID), sqldb.Text(&identityChannel), sqldb.Text(&i.ExternalID),
-		sqldb.Text(&i.DisplayName), sqldb.Text(&i.Username), sqldb.Text(&i.RoleOverride), sqldb.Time(&i.VerifiedAt),
-		sqldb.Text((*string)(&i.ExpiryReason)), sqldb.Time(&i.OptedOutAt), sqldb.Text(&u.Email), sqldb.Text(&u.FirstName),
-		sqldb.Text(&u.LastName), sqldb.Text(&u.CompanyName), sqldb.Text(&e.FKID),
-		&e.VerificationPolicy.OwnerDays, &e.VerificationPolicy.CustomerDays,
-		sqldb.Text(&e.AgentURL), sqldb.Time(&e.DisabledAt), &secret, sqldb.Text(&retired))
+		sqldb.Text(
+			&e.MessageID,
+		),
+		sqldb.Text(&channel),
+		sqldb.Text(&body),
+		sqldb.Text(&m.Text),
+		sqldb.Text(&sealed),
+		sqldb.Time(&e.ReceivedAt),
+		sqldb.Text(&i.ID),
+		sqldb.Text(&i.CustomerID),
+		sqldb.Text(&identityChannel),
+		sqldb.Text(&i.ExternalID),
+		sqldb.Text(&i.DisplayName),
+		sqldb.Text(&i.Username),
+		sqldb.Text(&i.RoleOverride),
+		sqldb.Time(&i.VerifiedAt),
+		sqldb.Text((*string)(&i.ExpiryReason)),
+		sqldb.Time(&i.OptedOutAt),
+		sqldb.Text(&u.Email),
+		sqldb.Text(&u.FirstName),
+		sqldb.Text(&u.LastName),
+		sqldb.Text(&u.CompanyName),
+		sqldb.Text(&e.FKID),
+		&e.VerificationPolicy.OwnerDays,
+		&e.VerificationPolicy.CustomerDays,
+		sqldb.Text(&e.AgentURL),
+		sqldb.Time(&e.DisabledAt),
+		&secret,
+		sqldb.Text(&retired),
+	)
 	if err != nil {
 		return e, err
 	}

@@ -335,7 +335,7 @@ func (s *Store) EndpointNotices(
 		return id, err
 	})
 	if s.dialect.IsUnstorable(err) { // the instance is no UUID
-		return nil, nil
+		return notices, nil
 	}
 	return notices, s.endpointError("list notices of endpoints", err)
 }

@@ -51,13 +51,19 @@ func (f *fixture) statusEvents() string {
 
 func TestRecordCheck(t *testing.T) {
 	forEachFixture(t, func(t *testing.T, f *fixture) {
-		saved := mustSaveEndpoint(t, f.Store, gateway.EndpointState{Endpoint: endpoint(f.tenant, f.instance), Checked: true}, timeZero)
+		saved := mustSaveEndpoint(
+			t,
+			f.Store,
+			gateway.EndpointState{Endpoint: endpoint(f.tenant, f.instance), Checked: true},
+			timeZero,
+		)
 		record := func(r gateway.CheckResult, wantStatus gateway.EndpointStatus, wantMessage string) {
 			t.Helper()
 			r.Next = time.Hour
 			status, err := f.RecordCheck(t.Context(), saved, r)
 			got, readErr := f.EndpointState(t.Context(), f.tenant, f.instance, adapters.SMS)
-			if err != nil || readErr != nil || status != wantStatus || got.Status != wantStatus || got.ErrorMessage != wantMessage ||
+			if err != nil || readErr != nil || status != wantStatus || got.Status != wantStatus ||
+				got.ErrorMessage != wantMessage ||
 				fmt.Sprint(got.Warnings) != fmt.Sprint(r.Warnings) {
 				t.Errorf("RecordCheck(%+v) = %v, %v, stored %v %q %v, want %v %q", r, status, err, got.Status, got.ErrorMessage,
 					got.Warnings, wantStatus, wantMessage)
@@ -77,8 +83,16 @@ func TestRecordCheck(t *testing.T) {
 		if err != nil || got.Settings["k"] != "v" || got.Address != saved.Address {
 			t.Errorf("settings = %v, %v, want those of the provider", got.Settings, err)
 		}
-		again := mustSaveEndpoint(t, f.Store, gateway.EndpointState{Endpoint: endpoint(f.tenant, f.instance), Checked: true}, timeZero)
-		if _, err := f.RecordCheck(t.Context(), saved, gateway.CheckResult{Fault: "old"}); !errors.Is(err, gateway.ErrNoEndpoint) {
+		again := mustSaveEndpoint(
+			t,
+			f.Store,
+			gateway.EndpointState{Endpoint: endpoint(f.tenant, f.instance), Checked: true},
+			timeZero,
+		)
+		if _, err := f.RecordCheck(t.Context(), saved, gateway.CheckResult{Fault: "old"}); !errors.Is(
+			err,
+			gateway.ErrNoEndpoint,
+		) {
 			t.Errorf("RecordCheck() of a replaced endpoint = %v, want ErrNoEndpoint", err)
 		}
 		if _, err := f.RecordCheck(t.Context(), again, gateway.CheckResult{}); err != nil {
@@ -204,7 +218,12 @@ func TestEndpointsToCheck(t *testing.T) {
 // TestRecordNotice checks that notices cause at most one check a minute, and belong to a tenant.
 func TestRecordNotice(t *testing.T) {
 	forEachFixture(t, func(t *testing.T, f *fixture) {
-		saved := mustSaveEndpoint(t, f.Store, gateway.EndpointState{Endpoint: endpoint(f.tenant, f.instance), Checked: true}, timeZero)
+		saved := mustSaveEndpoint(
+			t,
+			f.Store,
+			gateway.EndpointState{Endpoint: endpoint(f.tenant, f.instance), Checked: true},
+			timeZero,
+		)
 		notify := func(kind gateway.NoticeKind, reason string, wantDue int) {
 			t.Helper()
 			if err := f.RecordNotice(t.Context(), saved.Endpoint, gateway.Notice{Kind: kind, Reason: reason}); err != nil {
@@ -234,7 +253,8 @@ func TestRecordNotice(t *testing.T) {
 		}
 		foreign := saved.Endpoint
 		foreign.TenantID = other.tenant
-		if err := f.RecordNotice(t.Context(), foreign, gateway.Notice{Kind: gateway.ProviderNotice, Reason: "x"}); err != nil {
+		notice := gateway.Notice{Kind: gateway.ProviderNotice, Reason: "x"}
+		if err := f.RecordNotice(t.Context(), foreign, notice); err != nil {
 			t.Error(err)
 		}
 		if got, _ := f.EndpointNotices(t.Context(), f.tenant, f.instance); len(got[saved.ID]) != 2 {

@@ -36,10 +36,24 @@ const credentialsUnreadable = "The credentials cannot be decrypted with the give
 // endpoint has status error and Err set, so that it does not make a list of endpoints unreadable.
 func (s *Store) scanEndpoint(sc sqldb.ScanFunc) (ep gateway.EndpointState, err error) {
 	var settings, sealed, warnings string
-	err = sc(sqldb.Text(&ep.ID), sqldb.Text(&ep.TenantID), sqldb.Text(&ep.InstanceID), &ep.Channel, &ep.Mode,
-		&ep.Address, &ep.Status, sqldb.Text(&ep.ErrorMessage),
-		&settings, &sealed, &ep.Retries, &warnings, sqldb.Time(&ep.LastEventAt), sqldb.Time(&ep.CreatedAt), sqldb.Time(&ep.UpdatedAt),
-		sqldb.Seconds(&ep.GraceRemaining))
+	err = sc(
+		sqldb.Text(&ep.ID),
+		sqldb.Text(&ep.TenantID),
+		sqldb.Text(&ep.InstanceID),
+		&ep.Channel,
+		&ep.Mode,
+		&ep.Address,
+		&ep.Status,
+		sqldb.Text(&ep.ErrorMessage),
+		&settings,
+		&sealed,
+		&ep.Retries,
+		&warnings,
+		sqldb.Time(&ep.LastEventAt),
+		sqldb.Time(&ep.CreatedAt),
+		sqldb.Time(&ep.UpdatedAt),
+		sqldb.Seconds(&ep.GraceRemaining),
+	)
 	if err != nil {
 		return ep, err
 	}

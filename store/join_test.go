@@ -84,7 +84,15 @@ func TestFormedEvent(t *testing.T) {
 		}
 		for i, want := range []string{ids[0], ids[0], ""} {
 			if e := es[i]; e.EventID != want || e.JoinKey != key || e.Delay < time.Hour-time.Minute {
-				t.Errorf("delivery %d = event %q, key %q, due in %s, want %q, %q and an hour", i, e.EventID, e.JoinKey, e.Delay, want, key)
+				t.Errorf(
+					"delivery %d = event %q, key %q, due in %s, want %q, %q and an hour",
+					i,
+					e.EventID,
+					e.JoinKey,
+					e.Delay,
+					want,
+					key,
+				)
 			}
 		}
 	})

@@ -146,7 +146,7 @@ func (s *Store) PreviousVersion(ctx context.Context, in gateway.StoredMessage) (
 	}
 	var m adapters.Message
 	if err := json.Unmarshal([]byte(body), &m); err != nil || m.ProviderID != in.Message.ProviderID {
-		return "", nil //nolint:nilerr // the version is unknown
+		return "", nil // the version is unknown
 	}
 	return m.Version, nil
 }
@@ -157,17 +157,45 @@ func (s *Store) scanInbound(sc sqldb.ScanFunc, l gateway.Lease) (gateway.StoredM
 	var channel string
 	var hasCode, unlinkRequested, blocked, reclaimNotified, aboveLimit, liveCodes, liveInvites int
 	i, n := &in.Sender, &in.Instance
-	err := sc(&in.ID, &in.InstanceID, &channel, &body, &in.Message.Text, sqldb.Text(&sealed), &in.Attempts,
-		sqldb.Time(&in.ReceivedAt), sqldb.Seconds(&in.Age),
-		sqldb.Text(&i.ID), sqldb.Text(&i.CustomerID), sqldb.Text(&i.InstanceID), sqldb.Text(&i.DisplayName),
-		sqldb.Text(&i.Username), sqldb.Text(&i.RoleOverride), sqldb.Time(&i.VerifiedAt),
-		sqldb.Text((*string)(&i.ExpiryReason)), sqldb.Time(&i.LastSeenAt), sqldb.Time(&i.OptedOutAt),
-		sqldb.Time(&i.BlockedAt), &reclaimNotified, &blocked, &unlinkRequested,
-		sqldb.Text(&in.UnlinkWord), &in.UnlinkFailures,
-		&hasCode, &aboveLimit, &liveCodes, &liveInvites, sqldb.Text(&in.ConversationIdentity), &n.Name, sqldb.Text(&n.AgentURL),
+	err := sc(
+		&in.ID,
+		&in.InstanceID,
+		&channel,
+		&body,
+		&in.Message.Text,
+		sqldb.Text(&sealed),
+		&in.Attempts,
+		sqldb.Time(&in.ReceivedAt),
+		sqldb.Seconds(&in.Age),
+		sqldb.Text(&i.ID),
+		sqldb.Text(&i.CustomerID),
+		sqldb.Text(&i.InstanceID),
+		sqldb.Text(&i.DisplayName),
+		sqldb.Text(&i.Username),
+		sqldb.Text(&i.RoleOverride),
+		sqldb.Time(&i.VerifiedAt),
+		sqldb.Text((*string)(&i.ExpiryReason)),
+		sqldb.Time(&i.LastSeenAt),
+		sqldb.Time(&i.OptedOutAt),
+		sqldb.Time(&i.BlockedAt),
+		&reclaimNotified,
+		&blocked,
+		&unlinkRequested,
+		sqldb.Text(&in.UnlinkWord),
+		&in.UnlinkFailures,
+		&hasCode,
+		&aboveLimit,
+		&liveCodes,
+		&liveInvites,
+		sqldb.Text(&in.ConversationIdentity),
+		&n.Name,
+		sqldb.Text(&n.AgentURL),
 		&unknown,
 		sqldb.Text(&n.WelcomeText),
-		&n.VerificationPolicy.OwnerDays, &n.VerificationPolicy.CustomerDays, &n.VerificationPolicy.InactivityDays)
+		&n.VerificationPolicy.OwnerDays,
+		&n.VerificationPolicy.CustomerDays,
+		&n.VerificationPolicy.InactivityDays,
+	)
 	if err != nil {
 		return in, err
 	}
@@ -373,51 +401,6 @@ func (s *Store) activityStmts(tenant string, u gateway.IdentityUpdate, now time.
 			Query: `update identities set updated_at = $3` + set + ` where tenant_id = $1 and id = $2`,
 			Args:  args,
 		})
-}
-
-// unlinkStmts returns the statements that delete an identity at the request of its owner, or
-// record or cancel an unconfirmed request.
-func (s *Store) unlinkStmts(u *gateway.UnlinkRequest, now time.Time) []sqldb.Statement {
-	switch {
-	case u == nil:
-		return nil
-	case u.Failed:
-		return []sqldb.Statement{{
-			Query: `
-			update identities set unlink_asked_at = null, unlink_word = null,
-				unlink_failures = case when unlink_failed_at > ` + s.unlinkFailuresSince() + ` then unlink_failures + 1 else 1 end,
-				unlink_failed_at = case when unlink_failed_at > ` + s.unlinkFailuresSince() + ` then unlink_failed_at else $3 end
-			where tenant_id = $1 and id = $2`,
-			Args: []any{u.TenantID, u.IdentityID, now},
-		}}
-	case !u.Confirmed && !u.Requested:
-		return []sqldb.Statement{{
-			Query: `update identities set unlink_asked_at = null where tenant_id = $1 and id = $2`,
-			Args:  []any{u.TenantID, u.IdentityID},
-		}}
-	case !u.Confirmed:
-		return []sqldb.Statement{{
-			Query: `update identities set unlink_asked_at = $3, unlink_word = $4 where tenant_id = $1 and id = $2`,
-			Args:  []any{u.TenantID, u.IdentityID, now, sqldb.TextOrNull(u.Word)},
-		}}
-	}
-	return []sqldb.Statement{
-		// Lock the row first, so that nothing is added to the identity.
-		{
-			Query: `update identities set updated_at = $3 where tenant_id = $1 and id = $2`,
-			Args:  []any{u.TenantID, u.IdentityID, now},
-		},
-		{
-			Query: `update conversations set identity_id = null where tenant_id = $1 and identity_id = $2`,
-			Args:  []any{u.TenantID, u.IdentityID},
-		},
-		{Query: `delete from identities where tenant_id = $1 and id = $2`, Args: []any{u.TenantID, u.IdentityID}},
-	}
-}
-
-// unlinkFailuresSince returns the expression for the time since which wrong words are counted.
-func (s *Store) unlinkFailuresSince() string {
-	return s.dialect.NowPlus(-int(gateway.UnlinkFailureWindow / time.Second))
 }
 
 // CountUnprocessed returns the number of unprocessed messages of all tenants, at most limit. It

@@ -103,7 +103,8 @@ func (s *Store) inviterConversationsStmt(a claim.Attempt, st *claim.InviteState)
 	where, args := s.inviteCondition(a)
 	return sqldb.Statement{
 		Query: `
-		select min(cast(c.id as text)), min(c.place_id), max(i.external_id), max(i.channel), cast(c.instance_id as text), cast(i.id as text), 0
+		select min(cast(c.id as text)), min(c.place_id), max(i.external_id), max(i.channel), cast(c.instance_id as text),
+			cast(i.id as text), 0
 		from invites v
 		join identities i on i.tenant_id = v.tenant_id and i.customer_id = v.customer_id and i.verified_at is not null
 			and i.doubt is null

@@ -58,15 +58,30 @@ func (s *Store) CreateUser(
 		if err := checkUserUnique(ctx, tx, instance, u); err != nil {
 			return err
 		}
-		rs, err := tx.Query(ctx, `
+		rs, err := tx.Query(
+			ctx,
+			`
 			insert into customers (id, tenant_id, email, phone_number, first_name, last_name, metadata, fk_id, fk_user_id,
 				source, context, created_by_instance, created_at, updated_at, `+foldColumns+`)
 			values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $13, $14, $15, $16, $17)
 			returning `+userColumns,
-			append([]any{newID(), u.TenantID, sqldb.TextOrNull(u.Email), sqldb.TextOrNull(u.PhoneNumber), sqldb.TextOrNull(u.FirstName),
-				sqldb.TextOrNull(u.LastName), jsonObject(u.Metadata),
-				sqldb.TextOrNull(u.FKID), sqldb.TextOrNull(u.FKUserID), sqldb.TextOrNull(u.Source), sqldb.TextOrNull(u.Context),
-				instance, s.now()}, foldValues(u.Customer)...)...)
+			append(
+				[]any{
+					newID(),
+					u.TenantID,
+					sqldb.TextOrNull(u.Email),
+					sqldb.TextOrNull(u.PhoneNumber),
+					sqldb.TextOrNull(u.FirstName),
+					sqldb.TextOrNull(u.LastName),
+					jsonObject(u.Metadata),
+					sqldb.TextOrNull(u.FKID),
+					sqldb.TextOrNull(u.FKUserID),
+					sqldb.TextOrNull(u.Source),
+					sqldb.TextOrNull(u.Context),
+					instance,
+					s.now(),
+				},
+				foldValues(u.Customer)...)...)
 		if created, err = sqldb.ScanOne(rs, err, scanUser); err != nil {
 			return err
 		}
@@ -96,7 +111,8 @@ func checkUserUnique(ctx context.Context, tx sqldb.DB, instance string, u identi
 		select id from identities
 		where tenant_id = $1 and channel = '`+userChannel+`' and external_id = $3 and customer_id is not null
 			and (instance_id = $5 or instance_id is null)
-		limit 1`, u.TenantID, sqldb.TextOrNull(identity.Fold(u.Email)), sqldb.TextOrNull(u.PhoneNumber), sqldb.TextOrNull(u.FKID), instance)
+		limit 1`, u.TenantID, sqldb.TextOrNull(identity.Fold(u.Email)), sqldb.TextOrNull(u.PhoneNumber),
+		sqldb.TextOrNull(u.FKID), instance)
 	ids, err := sqldb.ScanAll(rs, err, sqldb.ScanString)
 	if err == nil && len(ids) > 0 {
 		err = identity.ErrUserExists

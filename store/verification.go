@@ -95,3 +95,48 @@ func (s *Store) verificationPolicy(
 	}
 	return policy, nil
 }
+
+// unlinkStmts returns the statements that delete an identity at the request of its owner, or
+// record or cancel an unconfirmed request.
+func (s *Store) unlinkStmts(u *gateway.UnlinkRequest, now time.Time) []sqldb.Statement {
+	switch {
+	case u == nil:
+		return nil
+	case u.Failed:
+		return []sqldb.Statement{{
+			Query: `
+			update identities set unlink_asked_at = null, unlink_word = null,
+				unlink_failures = case when unlink_failed_at > ` + s.unlinkFailuresSince() + ` then unlink_failures + 1 else 1 end,
+				unlink_failed_at = case when unlink_failed_at > ` + s.unlinkFailuresSince() + ` then unlink_failed_at else $3 end
+			where tenant_id = $1 and id = $2`,
+			Args: []any{u.TenantID, u.IdentityID, now},
+		}}
+	case !u.Confirmed && !u.Requested:
+		return []sqldb.Statement{{
+			Query: `update identities set unlink_asked_at = null where tenant_id = $1 and id = $2`,
+			Args:  []any{u.TenantID, u.IdentityID},
+		}}
+	case !u.Confirmed:
+		return []sqldb.Statement{{
+			Query: `update identities set unlink_asked_at = $3, unlink_word = $4 where tenant_id = $1 and id = $2`,
+			Args:  []any{u.TenantID, u.IdentityID, now, sqldb.TextOrNull(u.Word)},
+		}}
+	}
+	return []sqldb.Statement{
+		// Lock the row first, so that nothing is added to the identity.
+		{
+			Query: `update identities set updated_at = $3 where tenant_id = $1 and id = $2`,
+			Args:  []any{u.TenantID, u.IdentityID, now},
+		},
+		{
+			Query: `update conversations set identity_id = null where tenant_id = $1 and identity_id = $2`,
+			Args:  []any{u.TenantID, u.IdentityID},
+		},
+		{Query: `delete from identities where tenant_id = $1 and id = $2`, Args: []any{u.TenantID, u.IdentityID}},
+	}
+}
+
+// unlinkFailuresSince returns the expression for the time since which wrong words are counted.
+func (s *Store) unlinkFailuresSince() string {
+	return s.dialect.NowPlus(-int(gateway.UnlinkFailureWindow / time.Second))
+}

@@ -111,7 +111,8 @@ func (t *Twilio) fetchAccount(c twilioCall, _ url.Values) twilioResponse {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return twilioResponse{http.StatusOK, map[string]any{
-		"sid": c.account, "owner_account_sid": c.account, "auth_token": t.tokens[c.account], "status": "active", "type": "Full",
+		"sid": c.account, "owner_account_sid": c.account, "auth_token": t.tokens[c.account], "status": "active",
+		"type":          "Full",
 		"friendly_name": "Simulator", "uri": accountURI(c) + ".json",
 	}}
 }

@@ -47,7 +47,7 @@ func renderBlock(v any, depth int) string {
 func renderList(elements []any, separator string, depth int) string {
 	var parts []string
 	for _, e := range elements {
-		part := ""
+		var part string
 		if row, ok := e.([]any); ok {
 			part = renderList(row, " | ", depth-1)
 		} else {

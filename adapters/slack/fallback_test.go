@@ -29,9 +29,13 @@ func TestSend_Fallback(t *testing.T) {
 		want  []string // chats of the messages in the transcript, with " privately" for a response URL
 		fails string   // code of the error
 	}{
-		"in the room":               {chat: group("1.1"), to: steve, want: []string{room}},
-		"thread gone":               {chat: group("1.1"), to: steve, codes: []string{"thread_not_found"}, want: []string{room}},
-		"not a message to reply to": {chat: group("1.1"), to: steve, codes: []string{"cannot_reply_to_message"}, want: []string{room}},
+		"in the room": {chat: group("1.1"), to: steve, want: []string{room}},
+		"thread gone": {
+			chat: group("1.1"), to: steve, codes: []string{"thread_not_found"}, want: []string{room},
+		},
+		"not a message to reply to": {
+			chat: group("1.1"), to: steve, codes: []string{"cannot_reply_to_message"}, want: []string{room},
+		},
 		"room without threads": {
 			chat: group("1.1"), to: steve, codes: []string{"restricted_action_non_threadable_channel"}, want: []string{room},
 		},
@@ -55,19 +59,31 @@ func TestSend_Fallback(t *testing.T) {
 		},
 		"room left by the app": {chat: group("1.1"), to: steve, codes: []string{"not_in_channel"}, fails: "not_in_channel"},
 		"button in a room without the app": {
-			chat: group("1.1"), to: steve, token: true, codes: []string{"not_in_channel"}, want: []string{steve.Chat() + " privately"},
+			chat: group("1.1"), to: steve, token: true, codes: []string{"not_in_channel"},
+			want: []string{steve.Chat() + " privately"},
 		},
 		"button in a private room without the app": {
 			chat: group(""), to: steve, token: true, codes: []string{"channel_not_found"},
 			want: []string{steve.Chat() + " privately"},
 		},
-		"button in a room with the app":  {chat: group("1.1"), to: steve, token: true, want: []string{room}},
-		"button in direct conversation":  {chat: adapters.Chat{ID: steve.ID, Address: direct}, to: steve, token: true, want: []string{steve.Chat()}},
-		"command":                        {chat: adapters.Chat{ID: steve.ID}, to: steve, token: true, want: []string{steve.Chat() + " privately"}},
-		"button of a guest":              {chat: group("1.1"), to: guest, token: true, want: []string{guest.Chat() + " privately"}},
-		"command of a guest":             {chat: adapters.Chat{ID: guest.Chat()}, to: guest, token: true, want: []string{guest.Chat() + " privately"}},
-		"command of a guest, no URL":     {chat: adapters.Chat{ID: guest.Chat()}, to: guest, want: []string{guest.Chat()}},
-		"user ID of another workspace":   {chat: adapters.Chat{ID: "T0EXTERN9:" + guest.ID}, to: simulator.SlackUser{Team: "T0EXTERN9", ID: guest.ID}, fails: "other_team"},
+		"button in a room with the app": {chat: group("1.1"), to: steve, token: true, want: []string{room}},
+		"button in direct conversation": {
+			chat: adapters.Chat{ID: steve.ID, Address: direct}, to: steve, token: true, want: []string{steve.Chat()},
+		},
+		"command": {
+			chat: adapters.Chat{ID: steve.ID}, to: steve, token: true, want: []string{steve.Chat() + " privately"},
+		},
+		"button of a guest": {
+			chat: group("1.1"), to: guest, token: true, want: []string{guest.Chat() + " privately"},
+		},
+		"command of a guest": {
+			chat: adapters.Chat{ID: guest.Chat()}, to: guest, token: true, want: []string{guest.Chat() + " privately"},
+		},
+		"command of a guest, no URL": {chat: adapters.Chat{ID: guest.Chat()}, to: guest, want: []string{guest.Chat()}},
+		"user ID of another workspace": {
+			chat: adapters.Chat{ID: "T0EXTERN9:" + guest.ID}, to: simulator.SlackUser{Team: "T0EXTERN9", ID: guest.ID},
+			fails: "other_team",
+		},
 		"message of a guest in the room": {chat: group("1.1"), to: guest, want: []string{room}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -177,7 +193,11 @@ func TestSend_TooLong(t *testing.T) {
 	for range 8 {
 		s.Arm("chat.postMessage", simulator.Fault{Status: 200, Body: `{"ok":false,"error":"msg_too_long"}`})
 	}
-	_, err := a.Send(t.Context(), endpoint(), adapters.Reply{ID: "r1", Chat: adapters.Chat{ID: "C1", Group: true}, Text: text})
+	_, err := a.Send(
+		t.Context(),
+		endpoint(),
+		adapters.Reply{ID: "r1", Chat: adapters.Chat{ID: "C1", Group: true}, Text: text},
+	)
 	var se *adapters.SendError
 	if !errors.As(err, &se) || se.Reason != adapters.Refused || se.Code != "msg_too_long" {
 		t.Errorf("Send() of a text that is always too long = %v, want Refused", err)

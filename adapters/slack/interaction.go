@@ -343,6 +343,9 @@ func joinValue(v any) string {
 		}
 		return strings.Join(parts, ",")
 	}
-	b, _ := json.Marshal(v)
+	b, err := json.Marshal(v)
+	if err != nil {
+		return ""
+	}
 	return string(b)
 }

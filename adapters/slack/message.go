@@ -41,7 +41,7 @@ type edited struct {
 // joins, deletions, unfurled links and everything posted by bots, including this one.
 func (e envelope) message(ev event, ep adapters.Endpoint) (adapters.Message, bool) {
 	switch {
-	case ev.Subtype == "message_deleted", ev.Subtype == "message_changed" && ev.Message.isTombstone():
+	case ev.Subtype == "message_deleted", ev.Subtype == "message_changed" && isTombstone(ev.Message):
 		return e.deletion(ev, ep)
 	case ev.Subtype == "message_changed":
 		return e.edit(ev, ep)
@@ -81,7 +81,7 @@ func (e envelope) edit(ev event, ep adapters.Endpoint) (adapters.Message, bool) 
 }
 
 // isTombstone reports whether ev stands for a deleted message with a thread.
-func (ev *event) isTombstone() bool { return ev != nil && ev.Subtype == "tombstone" }
+func isTombstone(ev *event) bool { return ev != nil && ev.Subtype == "tombstone" }
 
 // deletion returns the report that a message of a person was deleted.
 func (e envelope) deletion(ev event, ep adapters.Endpoint) (adapters.Message, bool) {

@@ -22,11 +22,19 @@ func TestStatus(t *testing.T) {
 		{name: "scopes not reported", change: func(*simulator.SlackApp) {}},
 		{name: "all scopes", change: func(a *simulator.SlackApp) { a.Scopes = all }},
 		{name: "no scope to write", change: func(a *simulator.SlackApp) { a.Scopes = all[1:] }, fault: "missing_scope"},
-		{name: "no direct messages", change: func(a *simulator.SlackApp) { a.Scopes = slices.Delete(slices.Clone(all), 1, 2) },
-			warning: "im:history"},
-		{name: "token revoked", change: func(a *simulator.SlackApp) { a.TokenError = "token_revoked" }, fault: "token_revoked"},
-		{name: "uninstalled", change: func(a *simulator.SlackApp) { a.TokenError = "account_inactive" },
-			fault: "account_inactive"},
+		{
+			name:    "no direct messages",
+			change:  func(a *simulator.SlackApp) { a.Scopes = slices.Delete(slices.Clone(all), 1, 2) },
+			warning: "im:history",
+		},
+		{
+			name: "token revoked", change: func(a *simulator.SlackApp) { a.TokenError = "token_revoked" },
+			fault: "token_revoked",
+		},
+		{
+			name: "uninstalled", change: func(a *simulator.SlackApp) { a.TokenError = "account_inactive" },
+			fault: "account_inactive",
+		},
 		{name: "another token", change: func(a *simulator.SlackApp) { a.Token = "xoxb-another" }, fault: "invalid_auth"},
 		{name: "another workspace", change: func(a *simulator.SlackApp) { a.TeamID = "T0OTHER" }, fault: "another workspace"},
 	} {

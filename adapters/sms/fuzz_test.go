@@ -216,7 +216,8 @@ func splitText(text string, splits uint64) (form url.Values, ok bool) {
 // another channel.
 func FuzzSender(f *testing.F) {
 	for _, from := range []string{
-		steve, "whatsapp:" + steve, "whatsapp:US.abc", "72975", "ACME Shop", "", "+266696687", "messenger:1", "rcs:a_b", "rcs:+14155550101", "whatsapp:US.ENT.1",
+		steve, "whatsapp:" + steve, "whatsapp:US.abc", "72975", "ACME Shop", "", "+266696687", "messenger:1", "rcs:a_b",
+		"rcs:+14155550101", "whatsapp:US.ENT.1",
 		"sip:x@y", "whatsapp:whatsapp:+1", "+0123456789", "+1415555０101", "+14155550101\x00",
 	} {
 		f.Add(from)

@@ -14,8 +14,8 @@ const (
 	maxReferral = 4096
 )
 
-// attachments returns the files of a webhook's form. It uses the URLs that are present and ignores NumMedia. A file whose URL is not at Twilio
-// has no Ref, so that it is never fetched.
+// attachments returns the files of a webhook's form. It uses the URLs that are present and
+// ignores NumMedia. A file whose URL is not at Twilio has no Ref, so that it is never fetched.
 func (a Adapter) attachments(form url.Values) []adapters.Attachment {
 	var found []adapters.Attachment
 	for i := range maxMedia {

@@ -95,7 +95,8 @@ func findSent(
 	for _, m := range page.Messages {
 		sid := deref(m.Sid)
 		same := strings.TrimPrefix(deref(m.Body), trialPrefix) == *params.Body
-		if same && isSentMessageID(sid) && !slices.Contains(others, sid) && deref(m.Direction) != "inbound" && !createdAt(m).Before(since) {
+		if same && isSentMessageID(sid) && !slices.Contains(others, sid) && deref(m.Direction) != "inbound" &&
+			!createdAt(m).Before(since) {
 			return sid, nil
 		}
 	}

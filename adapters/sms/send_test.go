@@ -366,7 +366,10 @@ func TestParseRetryAfter(t *testing.T) {
 // TestSend_Route checks that a reply comes from the address to which the person wrote, if that still
 // belongs to the Messaging Service, and goes to the person in the same form.
 func TestSend_Route(t *testing.T) {
-	pool := adapters.Pool{ID: testServiceSID, Excluded: []adapters.ProviderAddress{{Channel: adapters.SMS, ID: "+15550002222"}}}
+	pool := adapters.Pool{
+		ID:       testServiceSID,
+		Excluded: []adapters.ProviderAddress{{Channel: adapters.SMS, ID: "+15550002222"}},
+	}
 	for _, c := range []struct {
 		channel          adapters.Channel
 		pool             adapters.Pool
@@ -379,7 +382,10 @@ func TestSend_Route(t *testing.T) {
 		{adapters.SMS, pool, "messenger:1093281", "messenger:2846137352", "messenger:1093281", "messenger:2846137352"},
 		{adapters.SMS, pool, "+15550003333", steve, "+15550003333", steve},
 		{adapters.SMS, pool, "+15550002222", steve, testNumber, steve},
-		{adapters.WhatsApp, pool, "", "US.13491208655302741918", "whatsapp:" + testNumber, "whatsapp:US.13491208655302741918"},
+		{
+			adapters.WhatsApp, pool, "", "US.13491208655302741918", "whatsapp:" + testNumber,
+			"whatsapp:US.13491208655302741918",
+		},
 		{adapters.WhatsApp, pool, "", "+5215512345678", "whatsapp:" + testNumber, "whatsapp:+5215512345678"},
 	} {
 		ep := endpoint(c.channel)

@@ -78,6 +78,9 @@ func (a Adapter) numberStatus(
 		report.Fault, report.RepairInterval = applicationFault, adapters.RepairForeign
 		return report, nil
 	}
-	report.Fault, report.RepairInterval = adapters.JudgeWebhook(stripFragment(deref(n.SmsUrl)), stripFragment(ep.WebhookURL))
+	report.Fault, report.RepairInterval = adapters.JudgeWebhook(
+		stripFragment(deref(n.SmsUrl)),
+		stripFragment(ep.WebhookURL),
+	)
 	return report, nil
 }

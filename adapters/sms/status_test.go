@@ -42,7 +42,8 @@ func TestStatus(t *testing.T) {
 		{name: "secondary token before it is promoted", token: secondary, previous: testAuthToken},
 		{
 			name:   "service that overrides the webhook",
-			change: func(tw *simulator.Twilio) { tw.AddService(testAccountSID, foreign, testNumber) }, fault: "Messaging Service",
+			change: func(tw *simulator.Twilio) { tw.AddService(testAccountSID, foreign, testNumber) },
+			fault:  "Messaging Service",
 		},
 		{
 			name:   "service that calls the gateway",
@@ -64,8 +65,10 @@ func TestStatus(t *testing.T) {
 			},
 			fault: "not in this account",
 		},
-		{name: "token replaced", change: func(tw *simulator.Twilio) { tw.RotateToken(testAccountSID, secondary[1:]+"0") },
-			fault: "Authenticate"},
+		{
+			name: "token replaced", change: func(tw *simulator.Twilio) { tw.RotateToken(testAccountSID, secondary[1:]+"0") },
+			fault: "Authenticate",
+		},
 		{name: "WhatsApp", channel: adapters.WhatsApp},
 		{name: "WhatsApp with the secondary token", channel: adapters.WhatsApp, token: secondary, fault: "secondary"},
 	} {

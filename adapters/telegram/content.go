@@ -131,8 +131,9 @@ var fileIDs = regexp.MustCompile(`"file_unique_id"\s*:\s*"[^"]*"`)
 // version returns a keyed hash of the content, for adapters.Message.Version.
 func (c messageContent) version(raw []byte, ep adapters.Endpoint) string {
 	h := hmac.New(sha256.New, []byte(ep.Credentials[adapters.BotToken]))
-	_ = json.NewEncoder(h).Encode(c.text) // a hash accepts everything
-	_ = json.NewEncoder(h).Encode(c.content)
+	if err := json.NewEncoder(h).Encode([]any{c.text, c.content}); err != nil {
+		return "" // unknown, so that the edit is delivered
+	}
 	for _, id := range fileIDs.FindAll(raw, -1) {
 		_, _ = h.Write(id)
 	}

@@ -2,6 +2,7 @@ package telegram_test
 
 import (
 	"encoding/json"
+	"maps"
 	"os"
 	"reflect"
 	"strings"
@@ -27,9 +28,7 @@ func receiveFields(t *testing.T, kind string, fields map[string]any) adapters.Me
 		"message_id": 5, "date": 1763776800, "chat": map[string]any{"id": 7, "type": "private"},
 		"from": map[string]any{"id": 7, "first_name": "Steve"},
 	}
-	for name, value := range fields {
-		m[name] = value
-	}
+	maps.Copy(m, fields)
 	body, err := json.Marshal(map[string]any{"update_id": 1, kind: m})
 	if err != nil {
 		t.Fatal(err)
@@ -55,14 +54,15 @@ func TestReceive_MessageFields(t *testing.T) {
 		t.Fatal(err)
 	}
 	sdk := reflect.TypeFor[models.Message]()
-	for i := range sdk.NumField() {
-		name, _, _ := strings.Cut(sdk.Field(i).Tag.Get("json"), ",")
+	for field := range sdk.Fields() {
+		name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
 		if _, ok := documented.Fields[name]; !ok {
 			documented.Fields[name] = documentedField{Class: "content", Value: json.RawMessage(`{"id":1}`)}
 		}
 	}
 	documented.Fields["verse"] = documentedField{ // does not exist yet
-		Class: "content", Value: json.RawMessage(`{"title":"Ode","blocks":[{"type":"stanza","text":"to joy"}]}`), Text: "Ode\nto joy",
+		Class: "content", Value: json.RawMessage(`{"title":"Ode","blocks":[{"type":"stanza","text":"to joy"}]}`),
+		Text: "Ode\nto joy",
 	}
 	documented.Fields["is_shouted"] = documentedField{Class: "content", Value: json.RawMessage(`true`)}
 	for name, f := range documented.Fields {
@@ -102,9 +102,13 @@ func TestReceive_ReadableText(t *testing.T) {
 		fields o
 		want   string
 	}{
-		"rich paragraphs": {rich(o{"type": "heading", "text": "Brakes", "size": 1}, o{"type": "paragraph", "text": "squeal"}),
-			"Brakes\nsqueal"},
-		"rich text in a list": {rich(o{"type": "paragraph", "text": list{"a", o{"type": "bold", "text": list{"b", "c"}}, "d"}}), "abcd"},
+		"rich paragraphs": {
+			rich(o{"type": "heading", "text": "Brakes", "size": 1}, o{"type": "paragraph", "text": "squeal"}),
+			"Brakes\nsqueal",
+		},
+		"rich text in a list": {
+			rich(o{"type": "paragraph", "text": list{"a", o{"type": "bold", "text": list{"b", "c"}}, "d"}}), "abcd",
+		},
 		"list": {rich(o{"type": "list", "items": list{
 			o{"label": "1.", "value": 1, "blocks": list{o{"type": "paragraph", "text": "front"}}},
 			o{"label": "2.", "value": 2, "blocks": list{o{"type": "paragraph", "text": "rear"}}},
@@ -112,32 +116,64 @@ func TestReceive_ReadableText(t *testing.T) {
 		"table": {rich(o{"type": "table", "cells": list{
 			list{o{"text": "size", "align": "left"}, o{"text": "price", "align": "left"}}, list{o{"text": "M"}, o{"text": "42"}},
 		}, "caption": "Prices"}), "size | price\nM | 42\nPrices"},
-		"quotation": {rich(o{"type": "blockquote", "blocks": list{o{"type": "paragraph", "text": "Be quick"}}, "credit": "Ann"}),
-			"Be quick\nAnn"},
-		"details":  {rich(o{"type": "details", "summary": "More", "blocks": list{o{"type": "paragraph", "text": "inside"}}}), "More\ninside"},
-		"formula":  {rich(o{"type": "mathematical_expression", "expression": "a^2"}), "a^2"},
-		"emoji":    {rich(o{"type": "paragraph", "text": o{"type": "custom_emoji", "custom_emoji_id": "5", "alternative_text": "🚲"}}), "🚲"},
-		"link":     {rich(o{"type": "paragraph", "text": list{"see ", link("here", "https://example.com/a")}}), "see here (https://example.com/a)"},
+		"quotation": {
+			rich(o{"type": "blockquote", "blocks": list{o{"type": "paragraph", "text": "Be quick"}}, "credit": "Ann"}),
+			"Be quick\nAnn",
+		},
+		"details": {
+			rich(o{"type": "details", "summary": "More", "blocks": list{o{"type": "paragraph", "text": "inside"}}}),
+			"More\ninside",
+		},
+		"formula": {rich(o{"type": "mathematical_expression", "expression": "a^2"}), "a^2"},
+		"emoji": {
+			rich(o{"type": "paragraph", "text": o{"type": "custom_emoji", "custom_emoji_id": "5", "alternative_text": "🚲"}}),
+			"🚲",
+		},
+		"link": {
+			rich(o{"type": "paragraph", "text": list{"see ", link("here", "https://example.com/a")}}),
+			"see here (https://example.com/a)",
+		},
 		"own link": {rich(o{"type": "paragraph", "text": link("example.com/a", "https://example.com/a")}), "example.com/a"},
-		"mention": {rich(o{"type": "paragraph", "text": o{"type": "text_mention", "text": "Ann", "user": o{"id": 42}}}),
-			"Ann (tg://user?id=42)"},
-		"unknown block":     {rich(o{"type": "poem", "text": "roses", "caption": o{"text": "by Ann"}}), "roses\nby Ann"},
-		"unknown container": {rich(o{"type": "tabs", "items": list{o{"title": "One", "blocks": list{o{"text": "first"}}}}}), "One\nfirst"},
-		"text link": {entities("look here now", o{"type": "text_link", "offset": 5, "length": 4, "url": "https://example.com/"}),
-			"look here (https://example.com/) now"},
-		"after an emoji": {entities("😀 here", o{"type": "text_link", "offset": 3, "length": 4, "url": "https://example.com/"}),
-			"😀 here (https://example.com/)"},
-		"same link": {entities("example.com", o{"type": "text_link", "offset": 0, "length": 11, "url": "http://example.com/"}), "example.com"},
-		"text mention": {entities("ask Ann", o{"type": "text_mention", "offset": 4, "length": 3, "user": o{"id": 42, "first_name": "Ann"}}),
-			"ask Ann (tg://user?id=42)"},
-		"bold":         {entities("bold", o{"type": "bold", "offset": 0, "length": 4}), "bold"},
-		"wrong entity": {entities("hi", o{"type": "text_link", "offset": 1, "length": 9, "url": "https://example.com/"}), "hi"},
-		"wrong offset": {entities("hi", o{"type": "text_link", "offset": -3, "length": 1, "url": "https://example.com/"}), "hi"},
+		"mention": {
+			rich(o{"type": "paragraph", "text": o{"type": "text_mention", "text": "Ann", "user": o{"id": 42}}}),
+			"Ann (tg://user?id=42)",
+		},
+		"unknown block": {rich(o{"type": "poem", "text": "roses", "caption": o{"text": "by Ann"}}), "roses\nby Ann"},
+		"unknown container": {
+			rich(o{"type": "tabs", "items": list{o{"title": "One", "blocks": list{o{"text": "first"}}}}}), "One\nfirst",
+		},
+		"text link": {
+			entities("look here now", o{"type": "text_link", "offset": 5, "length": 4, "url": "https://example.com/"}),
+			"look here (https://example.com/) now",
+		},
+		"after an emoji": {
+			entities("😀 here", o{"type": "text_link", "offset": 3, "length": 4, "url": "https://example.com/"}),
+			"😀 here (https://example.com/)",
+		},
+		"same link": {
+			entities("example.com", o{"type": "text_link", "offset": 0, "length": 11, "url": "http://example.com/"}),
+			"example.com",
+		},
+		"text mention": {
+			entities("ask Ann", o{"type": "text_mention", "offset": 4, "length": 3, "user": o{"id": 42, "first_name": "Ann"}}),
+			"ask Ann (tg://user?id=42)",
+		},
+		"bold": {entities("bold", o{"type": "bold", "offset": 0, "length": 4}), "bold"},
+		"wrong entity": {
+			entities("hi", o{"type": "text_link", "offset": 1, "length": 9, "url": "https://example.com/"}), "hi",
+		},
+		"wrong offset": {
+			entities("hi", o{"type": "text_link", "offset": -3, "length": 1, "url": "https://example.com/"}), "hi",
+		},
 		"nested links": {entities("hi", o{"type": "text_link", "offset": 0, "length": 2, "url": "https://a.example/"},
 			o{"type": "text_link", "offset": 0, "length": 1, "url": "https://b.example/"}), "hi (https://a.example/)"},
-		"caption link": {o{"photo": list{o{"file_id": "f"}}, "caption": "see it",
-			"caption_entities": list{o{"type": "text_link", "offset": 4, "length": 2, "url": "https://example.com/"}}},
-			"see it (https://example.com/)"},
+		"caption link": {
+			o{
+				"photo": list{o{"file_id": "f"}}, "caption": "see it",
+				"caption_entities": list{o{"type": "text_link", "offset": 4, "length": 2, "url": "https://example.com/"}},
+			},
+			"see it (https://example.com/)",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if m := receiveFields(t, "message", c.fields); m.Text != c.want {
@@ -156,7 +192,8 @@ func TestReceive_RichMessageCommands(t *testing.T) {
 	}
 	m = receiveFields(t, "message", map[string]any{"rich_message": json.RawMessage(`{"blocks":[{"type":"photo",
 		"photo":[{"file_id":"AgACsmall","width":1,"height":1},{"file_id":"AgACbig","width":9,"height":9}],
-		"caption":{"text":"my bike"}},{"type":"map","location":{"latitude":1.5,"longitude":2.5},"zoom":9,"caption":{"text":"here"}},
+		"caption":{"text":"my bike"}},{"type":"map", "location":{"latitude":1.5,"longitude":2.5}, "zoom":9,
+		"caption":{"text":"here"}},
 		{"type":"voice_note","voice_note":{"file_id":"AwACv"}}]}`)})
 	if len(m.Media) != 2 || m.Media[0].Ref != "AgACbig" || m.Media[1].Kind != "voice" || m.Text != "my bike\nhere" ||
 		len(m.Content) != 1 || m.Content[0].Latitude != 1.5 || m.Kind != adapters.Media {
@@ -173,28 +210,54 @@ func TestReceive_Content(t *testing.T) {
 		fields o
 		want   []adapters.Content
 	}{
-		"own contact": {o{"contact": o{"phone_number": "61400111222", "first_name": "Steve", "user_id": 7}},
-			content(adapters.Content{Kind: adapters.Contact, PhoneNumber: "61400111222", Name: "Steve", Own: true})},
-		"contact of another": {o{"contact": o{"phone_number": "61400111223", "first_name": "Ann", "last_name": "Lee", "user_id": 42}},
-			content(adapters.Content{Kind: adapters.Contact, PhoneNumber: "61400111223", Name: "Ann Lee"})},
-		"forwarded own contact": {o{"contact": o{"phone_number": "1", "first_name": "S", "user_id": 7}, "forward_origin": forwarded},
-			content(adapters.Content{Kind: adapters.Contact, PhoneNumber: "1", Name: "S"})},
-		"venue": {o{"venue": o{"location": o{"latitude": 1.5, "longitude": 2.5}, "title": "Shop", "address": "1 Main St"},
-			"location": o{"latitude": 1.5, "longitude": 2.5}},
-			content(adapters.Content{Kind: adapters.Location, Latitude: 1.5, Longitude: 2.5, Title: "Shop", Address: "1 Main St"})},
+		"own contact": {
+			o{"contact": o{"phone_number": "61400111222", "first_name": "Steve", "user_id": 7}},
+			content(adapters.Content{Kind: adapters.Contact, PhoneNumber: "61400111222", Name: "Steve", Own: true}),
+		},
+		"contact of another": {
+			o{"contact": o{"phone_number": "61400111223", "first_name": "Ann", "last_name": "Lee", "user_id": 42}},
+			content(adapters.Content{Kind: adapters.Contact, PhoneNumber: "61400111223", Name: "Ann Lee"}),
+		},
+		"forwarded own contact": {
+			o{"contact": o{"phone_number": "1", "first_name": "S", "user_id": 7}, "forward_origin": forwarded},
+			content(adapters.Content{Kind: adapters.Contact, PhoneNumber: "1", Name: "S"}),
+		},
+		"venue": {
+			o{
+				"venue":    o{"location": o{"latitude": 1.5, "longitude": 2.5}, "title": "Shop", "address": "1 Main St"},
+				"location": o{"latitude": 1.5, "longitude": 2.5},
+			},
+			content(adapters.Content{
+				Kind: adapters.Location, Latitude: 1.5, Longitude: 2.5, Title: "Shop", Address: "1 Main St",
+			}),
+		},
 		"equator": {o{"location": o{"latitude": 0, "longitude": 0}}, content(adapters.Content{Kind: adapters.Location})},
-		"form": {o{"web_app_data": o{"data": `{"size":"M"}`, "button_text": "b"}},
-			content(adapters.Content{Kind: adapters.Form, Data: `{"size":"M"}`})},
-		"quote": {o{"text": "why?", "quote": o{"text": "brakes", "position": 3}, "reply_to_message": o{"message_id": 4,
-			"from": o{"id": 9, "is_bot": true, "first_name": "Bot"}}},
-			content(adapters.Content{Kind: adapters.Quote, Text: "brakes", Name: "Bot"})},
+		"form": {
+			o{"web_app_data": o{"data": `{"size":"M"}`, "button_text": "b"}},
+			content(adapters.Content{Kind: adapters.Form, Data: `{"size":"M"}`}),
+		},
+		"quote": {
+			o{"text": "why?", "quote": o{"text": "brakes", "position": 3}, "reply_to_message": o{
+				"message_id": 4,
+				"from":       o{"id": 9, "is_bot": true, "first_name": "Bot"},
+			}},
+			content(adapters.Content{Kind: adapters.Quote, Text: "brakes", Name: "Bot"}),
+		},
 		"reply without quote": {o{"text": "why?", "reply_to_message": o{"message_id": 4}}, nil},
-		"external reply": {o{"text": "why?", "quote": o{"text": "sale"}, "external_reply": o{"message_id": 9,
-			"origin": o{"type": "channel", "chat": o{"id": -1001, "title": "News"}}}},
-			content(adapters.Content{Kind: adapters.Quote, Text: "sale", Name: "News"})},
-		"external reply to a poll": {o{"text": "why?", "external_reply": o{"origin": o{"type": "hidden_user", "sender_user_name": "Eve"},
-			"poll": o{"question": "When?", "options": []any{}}}},
-			content(adapters.Content{Kind: adapters.Quote, Text: "When?", Name: "Eve"})},
+		"external reply": {
+			o{"text": "why?", "quote": o{"text": "sale"}, "external_reply": o{
+				"message_id": 9,
+				"origin":     o{"type": "channel", "chat": o{"id": -1001, "title": "News"}},
+			}},
+			content(adapters.Content{Kind: adapters.Quote, Text: "sale", Name: "News"}),
+		},
+		"external reply to a poll": {
+			o{"text": "why?", "external_reply": o{
+				"origin": o{"type": "hidden_user", "sender_user_name": "Eve"},
+				"poll":   o{"question": "When?", "options": []any{}},
+			}},
+			content(adapters.Content{Kind: adapters.Quote, Text: "When?", Name: "Eve"}),
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if m := receiveFields(t, "message", c.fields); !reflect.DeepEqual(m.Content, c.want) {

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -82,7 +83,7 @@ func (m *message) normalize(kind adapters.Kind, raw []byte, ep adapters.Endpoint
 	}
 	out, c := m.baseMessage(ep), m.contents()
 	out.Text = adapters.Sanitize(c.text, adapters.MaxInboundText)
-	out.Media, out.Content = c.media, append(c.content, m.quotes()...)
+	out.Media, out.Content = c.media, slices.Concat(c.content, m.quotes())
 	out.UnprovenReason = m.unprovenReason()
 	out.Kind, out.Version = kind, c.version(raw, ep)
 	switch {

@@ -22,7 +22,9 @@ var readableKeys = strings.Fields(`
 const maxDepth = 64
 
 // fileKeys are the keys of what is collected from the objects that contain it.
-var fileKeys = strings.Fields("animation audio document photo sticker video video_note voice voice_note live_photo location")
+var fileKeys = strings.Fields(
+	"animation audio document photo sticker video video_note voice voice_note live_photo location",
+)
 
 // inlineKeys are those of readableKeys whose lists are one line of text.
 const inlineKeys = " text summary caption credit label title button "

@@ -45,7 +45,11 @@ func (a *Adapter) Send(ctx context.Context, ep adapters.Endpoint, reply adapters
 	return id, err
 }
 
-func (a *Adapter) sendMessage(ctx context.Context, ep adapters.Endpoint, params *bot.SendMessageParams) (string, error) {
+func (a *Adapter) sendMessage(
+	ctx context.Context,
+	ep adapters.Endpoint,
+	params *bot.SendMessageParams,
+) (string, error) {
 	var sent struct {
 		ID int64 `json:"message_id"`
 	}

@@ -123,7 +123,8 @@ func TestSend_ThreadGone(t *testing.T) {
 		server.Arm("sendMessage", botAPIError(400, description, ""))
 		_, err := a.Send(t.Context(), endpoint(), topic)
 		calls := server.Calls(botUsername, "sendMessage")
-		if (err == nil) != sent || sent && (len(calls) != 1 || calls[0]["message_thread_id"] != "" || calls[0]["text"] != "hi") {
+		if (err == nil) != sent ||
+			sent && (len(calls) != 1 || calls[0]["message_thread_id"] != "" || calls[0]["text"] != "hi") {
 			t.Errorf("Send() after %q = %v with calls %v, want sent without the topic: %v", description, err, calls, sent)
 		}
 	}

@@ -72,8 +72,7 @@ func newCommandsError(err error, ep adapters.Endpoint) error {
 	}
 	s := &adapters.SetupError{Reason: e.Reason, RetryAfter: e.RetryAfter, Optional: true, Err: e}
 	s.Message = "The bot works, but its menu of commands could not be set"
-	var described *apiError
-	if errors.As(err, &described) {
+	if described, ok := errors.AsType[*apiError](err); ok {
 		s.Message += ": " + redactSecrets(described.description, ep)
 	}
 	s.Message += ". The gateway tries again within an hour."

@@ -32,79 +32,84 @@ const (
 
 // implementedProtocol is the protocol of this program. Each step is one call made by
 // Service.DecideRedemption or by the worker.
-var implementedProtocol = protocol{name: "check, fence, lost", fenced: true, answerSteps: answerSteps, steps: []modelStep{
-	{"state", func(w *modelState, i int) nextStep {
-		// DecideRedemption reads the state, and decides the cases that need no comparison.
-		// The commit step stores their replies.
-		m := &w.messages[i]
-		m.lastRow, m.result = w.readRow(i), vNone
-		switch {
-		case m.lastRow.awaitsOwner, m.lastRow.redeemedByMessage, m.lastRow.verified:
-			return 3
-		}
-		return advance
-	}},
-	{"check", func(w *modelState, i int) nextStep {
-		// DecideRedemption calls CodeStore.Check, which consumes nothing.
-		m := &w.messages[i]
-		m.result = w.check(i)
-		if m.result == vMissing || m.result == vStale {
+var implementedProtocol = protocol{
+	name:        "check, fence, lost",
+	fenced:      true,
+	answerSteps: answerSteps,
+	steps: []modelStep{
+		{"state", func(w *modelState, i int) nextStep {
+			// DecideRedemption reads the state, and decides the cases that need no comparison.
+			// The commit step stores their replies.
+			m := &w.messages[i]
+			m.lastRow, m.result = w.readRow(i), vNone
+			switch {
+			case m.lastRow.awaitsOwner, m.lastRow.redeemedByMessage, m.lastRow.verified:
+				return 3
+			}
 			return advance
-		}
-		return 3
-	}},
-	{"state again", func(w *modelState, i int) nextStep {
-		// DecideRedemption reads the state again, and starts over if a code was issued or
-		// redeemed in between.
-		m := &w.messages[i]
-		again := w.readRow(i)
-		if again.gen != m.lastRow.gen || again.verified != m.lastRow.verified {
-			m.lastRow, m.result = identityRow{}, vNone
-			return 0
-		}
-		m.lastRow = again
-		return advance
-	}},
-	{"commit", func(w *modelState, i int) nextStep {
-		// CodeState.decide decides, and the store commits in one transaction. If the row has
-		// changed, the granting update violates a check constraint, which rolls back the
-		// transaction, and the worker processes the message again.
-		m := &w.messages[i]
-		switch {
-		case m.lastRow.awaitsOwner:
-			m.reply = awaitingOwner
-		case m.lastRow.redeemedByMessage:
-			m.reply = granted // reply again; nothing is granted
-		case m.lastRow.verified:
-			m.reply = alreadyVerified
-		case m.result == vMatch && m.lastRow.live:
-			if w.gen != m.lastRow.gen || w.verified || w.used != 0 || w.revoked || !w.hasCode || !m.inTime(w.gen) {
+		}},
+		{"check", func(w *modelState, i int) nextStep {
+			// DecideRedemption calls CodeStore.Check, which consumes nothing.
+			m := &w.messages[i]
+			m.result = w.check(i)
+			if m.result == vMissing || m.result == vStale {
+				return advance
+			}
+			return 3
+		}},
+		{"state again", func(w *modelState, i int) nextStep {
+			// DecideRedemption reads the state again, and starts over if a code was issued or
+			// redeemed in between.
+			m := &w.messages[i]
+			again := w.readRow(i)
+			if again.gen != m.lastRow.gen || again.verified != m.lastRow.verified {
 				m.lastRow, m.result = identityRow{}, vNone
 				return 0
 			}
-			w.used = int8(i + 1)
-			if w.needsOwner {
-				w.ask(i)
-				return advance
-			}
-			w.verified = true
-			w.recordGrant(i)
+			m.lastRow = again
 			return advance
-		case (m.result == vMissing || m.result == vStale) && m.lastRow.live:
-			m.reply = codeLost
-		default:
-			m.reply = declined
-		}
-		return finish
-	}},
-	{"drop", func(w *modelState, i int) nextStep {
-		// Service.DropCodes deletes the code if it is of that generation.
-		if w.redis == w.messages[i].lastRow.gen {
-			w.redis = 0
-		}
-		return finish
-	}},
-}}
+		}},
+		{"commit", func(w *modelState, i int) nextStep {
+			// CodeState.decide decides, and the store commits in one transaction. If the row has
+			// changed, the granting update violates a check constraint, which rolls back the
+			// transaction, and the worker processes the message again.
+			m := &w.messages[i]
+			switch {
+			case m.lastRow.awaitsOwner:
+				m.reply = awaitingOwner
+			case m.lastRow.redeemedByMessage:
+				m.reply = granted // reply again; nothing is granted
+			case m.lastRow.verified:
+				m.reply = alreadyVerified
+			case m.result == vMatch && m.lastRow.live:
+				if w.gen != m.lastRow.gen || w.verified || w.used != 0 || w.revoked || !w.hasCode || !m.inTime(w.gen) {
+					m.lastRow, m.result = identityRow{}, vNone
+					return 0
+				}
+				w.used = int8(i + 1)
+				if w.needsOwner {
+					w.ask(i)
+					return advance
+				}
+				w.verified = true
+				w.recordGrant(i)
+				return advance
+			case (m.result == vMissing || m.result == vStale) && m.lastRow.live:
+				m.reply = codeLost
+			default:
+				m.reply = declined
+			}
+			return finish
+		}},
+		{"drop", func(w *modelState, i int) nextStep {
+			// Service.DropCodes deletes the code if it is of that generation.
+			if w.redis == w.messages[i].lastRow.gen {
+				w.redis = 0
+			}
+			return finish
+		}},
+	},
+}
 
 // lostAsWrong is implementedProtocol, except that a missing code counts as wrong.
 var lostAsWrong = protocol{

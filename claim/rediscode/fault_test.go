@@ -1,8 +1,6 @@
 package rediscode
 
 import (
-	"github.com/redis/go-redis/v9"
-
 	"context"
 	"fmt"
 	"net"
@@ -10,6 +8,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"hydragate/claim"
 )

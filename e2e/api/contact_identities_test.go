@@ -114,11 +114,13 @@ func TestContactIdentities_Limits(t *testing.T) {
 			},
 			"invalid Telegram ID": {
 				`{"contactIdentityType":"telegram","value":"@steve"}`,
-				"value: a numeric value is a positive integer, such as 12345", 400,
+				"value: on this channel, a value is a number, such as 12345", 400,
 			},
 			"invalid phone number": {
 				`{"contactIdentityType":"sms","value":"0400"}`,
-				"value: the country code is missing: a phone number is written with + and its country code, such as +61400111222", 400,
+				"value: the country code is missing: a phone number is written with + and its country code, " +
+					"such as +61400111222",
+				400,
 			},
 			"invalid contact ID": {
 				address + `,"contactId":"x"}`,

@@ -63,7 +63,8 @@ func TestProviderAddress_OtherTenant(t *testing.T) {
 			}
 			res := setUp(stranger, foreign)
 			detail, _ := h.DecodeObject(res.Body)["detail"].(string)
-			if res.Status != http.StatusConflict || !strings.HasSuffix(detail, " is already connected elsewhere in this deployment") {
+			if res.Status != http.StatusConflict ||
+				!strings.HasSuffix(detail, " is already connected elsewhere in this deployment") {
 				t.Errorf("%s of another tenant: %d %s, want 409, elsewhere in this deployment", channel, res.Status, res.Body)
 			}
 			for _, secret := range []string{owner, sibling, "secret project", harness.TestTenantID} {
@@ -141,7 +142,7 @@ func TestMessagingService_OtherEndpointsNumbers(t *testing.T) {
 func senderOf(h *harness.APIFixture, text string) string {
 	h.T.Helper()
 	url := h.Settings.TwilioAPIURL + "/2010-04-01/Accounts/" + harness.TwilioAccount + "/Messages.json"
-	req, err := http.NewRequestWithContext(h.T.Context(), "GET", url, nil)
+	req, err := http.NewRequestWithContext(h.T.Context(), http.MethodGet, url, http.NoBody)
 	h.Must(err)
 	req.SetBasicAuth(harness.TwilioAccount, harness.TwilioToken)
 	res, err := (&http.Client{Timeout: time.Minute}).Do(req)

@@ -96,12 +96,14 @@ func TestUsers_Limits(t *testing.T) {
 			"invalid e-mail":   {names + `,"email":"steve"}`, 400, "email: value is not a valid email address"},
 			"invalid phone number": {
 				names + `,"phoneNumber":"0400"}`, 400,
-				"phoneNumber: the country code is missing: a phone number is written with + and its country code, such as +61400111222",
+				"phoneNumber: the country code is missing: a phone number is written with + and its country code, " +
+					"such as +61400111222",
 			},
 			"invalid e-mail and phone number": {
 				names + `,"phoneNumber":"0400","email":"steve"}`, 400,
 				"email: value is not a valid email address; " +
-					"phoneNumber: the country code is missing: a phone number is written with + and its country code, such as +61400111222",
+					"phoneNumber: the country code is missing: a phone number is written with + and its country code, " +
+					"such as +61400111222",
 			},
 			"unknown field":       {names + `,"fkId":"1","tenant_id":"x"}`, 400, "tenant_id: Extra inputs are not permitted"},
 			"id":                  {names + `,"fkId":"1","id":"x"}`, 400, "id: Extra inputs are not permitted"},

@@ -225,7 +225,8 @@ func checkDressed(
 	dump := suffixarray.New(dumpStores(t, h, log))
 	rows := map[string]string{} // by key
 	for _, row := range h.QueryTexts(`
-		select m.key, (select count(*) from deliveries d where d.message_id = m.id), m.* from messages m where body <> '{}'`) {
+		select m.key, (select count(*) from deliveries d where d.message_id = m.id), m.*
+		from messages m where body <> '{}'`) {
 		key, rest, _ := strings.Cut(row, " ")
 		rows[key] = rest
 	}
@@ -263,7 +264,7 @@ func checkDressed(
 // storedForms returns the forms in which a text is stored: as it is, in JSON, and in a dump of
 // PostgreSQL.
 func storedForms(text string) []string {
-	quoted, _ := json.Marshal(text) //nolint:errchkjson // a string
+	quoted, _ := json.Marshal(text)
 	inJSON := string(quoted[1 : len(quoted)-1])
 	forms := []string{text, inJSON, strings.NewReplacer(`\u003c`, "<", `\u003e`, ">", `\u0026`, "&").Replace(inJSON)}
 	for _, form := range forms {

@@ -43,6 +43,8 @@ func TestInvite_AcceptedForms(t *testing.T) {
 	testInviteForms(t, []inviteForm{
 		{name: "deep link", text: "/start claim_CODE", want: "claimed"},
 		{name: "deep link to this bot", text: "/start@" + bot + " claim_CODE", want: "claimed"},
+		{name: "with a wrong name of the bot", text: "/claim@other_bot CODE", want: "claimed"},
+		{name: "deep link with a wrong name of the bot", text: "/start@other_bot claim_CODE", want: "claimed"},
 		{name: "as shown", text: "/claim GROUPED", want: "claimed"},
 		{name: "lower case, with spaces", text: "claim   grouped ", want: "claimed"},
 		{name: "typographic quotes", text: "„Claim grouped“.", want: "claimed"},
@@ -66,10 +68,12 @@ func TestInvite_RejectedForms(t *testing.T) {
 	}
 	testInviteForms(t, []inviteForm{
 		{name: "without the command", text: "GROUPED", want: "hint"},
-		{name: "to another bot", text: "/claim@other_bot CODE", want: "hint"},
-		{name: "deep link to another bot", text: "/start@other_bot claim_CODE", want: "hint"},
 		{name: "to another bot in a group", text: "/claim@other_bot CODE", change: inGroup, want: "not_private"},
-		{name: "dead, to another bot", text: "/claim@other_bot BCDFGHJKLMNP", want: "for_another_bot"},
+		{name: "dead, with the name of another bot", text: "/claim@other_bot BCDFGHJKLMNP", want: "declined"},
+		{
+			name: "dead, to another bot in a group", text: "/claim@other_bot BCDFGHJKLMNP", change: inGroup,
+			want: "for_another_bot",
+		},
 		{name: "in a group", text: "/claim CODE", change: inGroup, want: "not_private"},
 		{name: "deep link in a group", text: "/start@" + bot + " claim_CODE", change: inGroup, want: "not_private"},
 		{name: "without the command in a group", text: "GROUPED", change: inGroup, want: "not_private"},

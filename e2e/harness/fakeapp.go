@@ -27,7 +27,7 @@ type FakeApp struct {
 	URL       string // that the gateway delivers events to
 
 	Mu           sync.Mutex
-	Secret       string                             // signing secret; events with another signature are rejected if it is not empty
+	Secret       string                             // signing secret; if not empty, other signatures are rejected
 	ReplyText    string                             // reply to each message, with {text} for its text
 	Answer       func(*ReceivedEvent) (body string) // if not nil, replaces ReplyText
 	Failure      string                             // "", "fail" (status 500) or "hang"

@@ -73,7 +73,8 @@ func snapshotRedis(ctx context.Context, client *redis.Client) (c redisSnapshot, 
 	for _, entry := range all {
 		e := entry.([]any)
 		c.keys, c.values = append(c.keys, e[0].(string)), append(c.values, e[1].(string))
-		c.ttls = append(c.ttls, max(time.Millisecond, time.Duration(e[2].(int64))*time.Millisecond))
+		milliseconds := max(1, e[2].(int64))
+		c.ttls = append(c.ttls, time.Duration(milliseconds)*time.Millisecond)
 	}
 	return c, err
 }

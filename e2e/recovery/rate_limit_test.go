@@ -108,6 +108,12 @@ func TestRateLimitedChat_HeldByAllReplicas(t *testing.T) {
 			}
 		}
 	}
-	t.Logf("%d calls to the limited chat, %d refused, the first accepted %v after the end; the last message of others %v before it",
-		len(l.calls), l.refused, first.Sub(l.end).Round(time.Millisecond), l.end.Sub(late).Round(time.Millisecond))
+	t.Logf(
+		"%d calls to the limited chat, %d refused, the first accepted %v after the end; "+
+			"the last message of others %v before it",
+		len(l.calls),
+		l.refused,
+		first.Sub(l.end).Round(time.Millisecond),
+		l.end.Sub(late).Round(time.Millisecond),
+	)
 }

@@ -75,39 +75,50 @@ func (p *Deliverer) Run(ctx context.Context, l gateway.Lease, turn queue.Slice) 
 		if len(es) == 0 {
 			return p.apply(ctx, gateway.Commit{Lease: l, Release: true})
 		}
-		more := len(es) == gateway.FetchLimit
-		for n := 0; len(es) > 0; n++ {
-			e, rest := nextEvent(es)
-			if n > 0 && isOpen(e) {
-				break // read again, with all messages that may be joined
-			}
-			if turn.Expired() {
-				return p.apply(ctx, gateway.Commit{Lease: l, Release: true, Next: p.Now()})
-			}
-			if e.Err == nil && p.Now().Sub(read) > secretsMaxAge {
-				if e.Secrets, err = p.Store.SigningSecrets(ctx, e.TenantID, e.InstanceID); err != nil {
-					return fmt.Errorf("read signing secrets: %w", err)
-				}
-			}
-			s, waits, err := p.deliverOne(ctx, l, e)
-			if err != nil {
-				return err
-			}
-			// The last commit also releases the queue. Events that have arrived since make it due
-			// immediately.
-			s.Release = waits || len(rest) == 0 && !more
-			if err := p.apply(ctx, s); err != nil {
-				return err
-			}
-			if len(s.Replies) > 0 {
-				p.Wake(gateway.OutboxQueue)
-			}
-			if s.Release {
-				return nil
-			}
-			es = rest
+		if released, err := p.deliverAll(ctx, l, es, read, turn); err != nil || released {
+			return err
 		}
 	}
+}
+
+// deliverAll delivers the events that were read at a time. It reports whether it released the queue;
+// otherwise there may be more events.
+func (p *Deliverer) deliverAll(
+	ctx context.Context, l gateway.Lease, es []gateway.Event, read time.Time, turn queue.Slice,
+) (released bool, err error) {
+	more := len(es) == gateway.FetchLimit
+	for n := 0; len(es) > 0; n++ {
+		e, rest := nextEvent(es)
+		if n > 0 && isOpen(e) {
+			break // read again, with all messages that may be joined
+		}
+		if turn.Expired() {
+			return true, p.apply(ctx, gateway.Commit{Lease: l, Release: true, Next: p.Now()})
+		}
+		if e.Err == nil && p.Now().Sub(read) > secretsMaxAge {
+			if e.Secrets, err = p.Store.SigningSecrets(ctx, e.TenantID, e.InstanceID); err != nil {
+				return false, fmt.Errorf("read signing secrets: %w", err)
+			}
+		}
+		s, waits, err := p.deliverOne(ctx, l, e)
+		if err != nil {
+			return false, err
+		}
+		// The last commit also releases the queue. Events that have arrived since make it due
+		// immediately.
+		s.Release = waits || len(rest) == 0 && !more
+		if err := p.apply(ctx, s); err != nil {
+			return false, err
+		}
+		if len(s.Replies) > 0 {
+			p.Wake(gateway.OutboxQueue)
+		}
+		if s.Release {
+			return true, nil
+		}
+		es = rest
+	}
+	return false, nil
 }
 
 // apply stores results even if the time slice has ended, because the events have been delivered.

@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -110,8 +111,8 @@ func addMessages(first eventMessage, further []eventMessage) eventMessage {
 	for _, m := range further {
 		all.Messages = append(all.Messages, newEventPart(m))
 		texts = append(texts, m.Text)
-		all.Attachments = append(all.Attachments[:len(all.Attachments):len(all.Attachments)], m.Attachments...)
-		all.Content = append(all.Content[:len(all.Content):len(all.Content)], m.Content...)
+		all.Attachments = append(slices.Clip(all.Attachments), m.Attachments...)
+		all.Content = append(slices.Clip(all.Content), m.Content...)
 		all.Edited, all.Deleted = all.Edited && m.Edited, all.Deleted && m.Deleted
 		all.Forwarded = all.Forwarded || m.Forwarded
 		if all.WrittenBy == adapters.AuthorSender || m.WrittenBy == adapters.AuthorOther {

@@ -57,25 +57,47 @@ func TestNextEvent(t *testing.T) {
 		wait    time.Duration
 	}{
 		{"ordinary", []gateway.Event{joinable("1", "", past), joinable("2", "", past)}, "[1]", "[2]", past},
-		{"ordinary before burst", []gateway.Event{joinable("1", "", past), joinable("2", "burst", second)}, "[1]", "[2]", past},
+		{
+			"ordinary before burst",
+			[]gateway.Event{joinable("1", "", past), joinable("2", "burst", second)},
+			"[1]", "[2]",
+			past,
+		},
 		{"burst waits", []gateway.Event{joinable("1", "burst", second)}, "[1]", "[]", second},
-		{"burst waits for the newest", []gateway.Event{joinable("1", "burst", past), joinable("2", "burst", second)},
-			"[1 2]", "[]", second},
-		{"burst waits no longer", []gateway.Event{old(joinable("1", "burst", past)), joinable("2", "burst", second)},
-			"[1 2]", "[]", 0},
+		{
+			"burst waits for the newest",
+			[]gateway.Event{joinable("1", "burst", past), joinable("2", "burst", second)},
+			"[1 2]", "[]", second,
+		},
+		{
+			"burst waits no longer",
+			[]gateway.Event{old(joinable("1", "burst", past)), joinable("2", "burst", second)},
+			"[1 2]", "[]", 0,
+		},
 		{"full burst", many, fmt.Sprint(deliveryIDsOf(many)), "[]", 0},
 		{"burst before ordinary", []gateway.Event{joinable("1", "burst", second), joinable("2", "", past)}, "[1]", "[2]", 0},
 		{"burst keeps order", []gateway.Event{
 			joinable("1", "burst", second), joinable("2", "", past), joinable("3", "burst", second),
 		}, "[1]", "[2 3]", 0},
-		{"another sender", []gateway.Event{joinable("1", "burst", second), joinable("2", "burst 2", second)}, "[1]", "[2]", 0},
+		{
+			"another sender",
+			[]gateway.Event{joinable("1", "burst", second), joinable("2", "burst 2", second)},
+			"[1]", "[2]",
+			0,
+		},
 		{"too long", []gateway.Event{
 			long(joinable("1", "burst", second)), long(joinable("2", "burst", second)), joinable("3", "burst", second),
 		}, "[1]", "[2 3]", 0},
-		{"unreadable", []gateway.Event{joinable("1", "burst", second), unreadable(joinable("2", "burst", second))},
-			"[1]", "[2]", 0},
-		{"unreadable first", []gateway.Event{unreadable(joinable("1", "burst", past)), joinable("2", "burst", second)},
-			"[1]", "[2]", past},
+		{
+			"unreadable",
+			[]gateway.Event{joinable("1", "burst", second), unreadable(joinable("2", "burst", second))},
+			"[1]", "[2]", 0,
+		},
+		{
+			"unreadable first",
+			[]gateway.Event{unreadable(joinable("1", "burst", past)), joinable("2", "burst", second)},
+			"[1]", "[2]", past,
+		},
 		{"album waits", []gateway.Event{joinable("1", "album", past), joinable("2", "album", second)}, "[1 2]", "[]", second},
 		{"album around a message", []gateway.Event{
 			joinable("1", "album", past), joinable("2", "", past), joinable("3", "album", second),
@@ -168,7 +190,7 @@ func TestDeliverer_FormsEvent(t *testing.T) {
 	for i := range pending { // as stored, and joined by another message since
 		pending[i].EventID, pending[i].Attempts = "1", 1
 	}
-	s.events = append(pending, joinable("3", "burst", time.Second))
+	s.events = slices.Concat(pending, []gateway.Event{joinable("3", "burst", time.Second)})
 	s.events[2].AgentURL = srv.URL
 	if err := newDeliverer(s).Run(t.Context(), gateway.Lease{}, testSlice); err != nil {
 		t.Fatal(err)

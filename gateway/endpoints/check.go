@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -178,9 +179,7 @@ func splitOptional(err error) (optional *adapters.SetupError, fault error) {
 // withWarning returns an endpoint after Connect succeeded, except for optional, if that is not nil.
 func withWarning(state gateway.EndpointState, optional *adapters.SetupError) gateway.EndpointState {
 	settings := map[string]string{}
-	for k, v := range state.Settings {
-		settings[k] = v
-	}
+	maps.Copy(settings, state.Settings)
 	switch {
 	case optional != nil:
 		settings[adapters.Warning] = optional.Message

@@ -184,7 +184,8 @@ func TestRun_ChecksAreCheap(t *testing.T) {
 		{"revoked", adapters.Report{}, &adapters.SetupError{Reason: adapters.BadSecret, Message: "revoked"}, 11, 22, "error"},
 		{"unavailable", adapters.Report{}, &adapters.SetupError{Reason: adapters.Unreachable}, 5, 20, ""},
 		{
-			"throttled", adapters.Report{},
+			"throttled",
+			adapters.Report{},
 			&adapters.SetupError{Reason: adapters.Throttled, RetryAfter: 50 * time.Minute}, 2, 2, "",
 		},
 	} {
@@ -214,10 +215,16 @@ func TestCheck_MenuThrottled(t *testing.T) {
 		p := &fakeProvider{channel: adapters.Telegram}
 		m, s := newManager(p)
 		p.connect = func(context.Context, adapters.Endpoint) error {
-			return &adapters.SetupError{Reason: adapters.Throttled, RetryAfter: 600 * time.Second, Optional: true, Message: "no menu"}
+			return &adapters.SetupError{
+				Reason:     adapters.Throttled,
+				RetryAfter: 600 * time.Second,
+				Optional:   true,
+				Message:    "no menu",
+			}
 		}
 		state := mustConfigure(t, m, tokenCredentials)
-		if state.Status != gateway.EndpointActive || state.Settings[adapters.Warning] != "no menu" || !s.row("i").due.IsZero() {
+		if state.Status != gateway.EndpointActive || state.Settings[adapters.Warning] != "no menu" ||
+			!s.row("i").due.IsZero() {
 			t.Errorf("Configure() = %v with warning %q, due %v, want an active endpoint with the warning",
 				state.Status, state.Settings[adapters.Warning], s.row("i").due)
 		}

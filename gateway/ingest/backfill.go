@@ -176,7 +176,11 @@ func (f *Backfill) recordFailure(
 		retryAfter = se.RetryAfter
 	}
 	if se != nil && se.Reason == adapters.BadSecret {
-		n := gateway.Notice{Kind: gateway.SendRefused, Reason: cmp.Or(se.Code, string(se.Reason)), Detail: "the message log could not be read"}
+		n := gateway.Notice{
+			Kind:   gateway.SendRefused,
+			Reason: cmp.Or(se.Code, string(se.Reason)),
+			Detail: "the message log could not be read",
+		}
 		if err := f.Store.RecordNotice(after, ep, n); err != nil {
 			return err
 		}

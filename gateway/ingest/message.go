@@ -11,8 +11,9 @@ import (
 )
 
 // newIncomingMessage returns m in the form in which it is stored. The ID of the sender is normalized,
-// and names are made safe to show. Texts that may contain a code are moved to the encrypted Secret, so that no table contains a code
-// in plain text. Whether they do is decided when the message is processed.
+// and names are made safe to show. Texts that may contain a code are moved to the
+// encrypted Secret, so that no table contains a code in plain text. Whether they do is decided when the
+// message is processed.
 func newIncomingMessage(ep adapters.Endpoint, m adapters.Message) gateway.IncomingMessage {
 	m.Sender = gateway.NormalizeSender(ep.Channel, m.Sender).MapTexts(adapters.Printable)
 	a := gateway.IncomingMessage{

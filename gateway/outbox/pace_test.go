@@ -44,7 +44,10 @@ func (p *paceClock) require(t Target, want time.Duration) {
 
 func TestLocalPacer_Rates(t *testing.T) {
 	p := newPaceClock(t)
-	limits := adapters.SendLimits{Bot: adapters.Rate{Every: 100 * time.Millisecond, Burst: 4}, Chat: adapters.Rate{Every: time.Second, Burst: 2}}
+	limits := adapters.SendLimits{
+		Bot:  adapters.Rate{Every: 100 * time.Millisecond, Burst: 4},
+		Chat: adapters.Rate{Every: time.Second, Burst: 2},
+	}
 	p.require(target("a", limits), 0)
 	p.require(target("a", limits), 0)
 	p.require(target("a", limits), time.Second) // the burst of the chat

@@ -69,7 +69,8 @@ func TestSender_Panic(t *testing.T) {
 		}, apply)}
 		var out bytes.Buffer
 		log := slog.New(slog.NewTextHandler(&out, nil))
-		s := &Sender{Pacer: &LocalPacer{},
+		s := &Sender{
+			Pacer: &LocalPacer{},
 			Store: store, Endpoints: panickingAdapter{}, Log: log, Now: time.Now,
 			Adapters: map[adapters.Channel]adapters.Adapter{adapters.Telegram: panickingAdapter{}},
 		}

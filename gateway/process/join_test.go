@@ -30,8 +30,10 @@ func TestWorker_JoinedMessages(t *testing.T) {
 		{"edit", "hello", change(func(in *gateway.StoredMessage) { in.Message.Kind = adapters.Edit }), true, true},
 		{"another sender", "hello", change(func(in *gateway.StoredMessage) { in.Message.Sender.ID = "2" }), true, false},
 		{"another thread", "hello", change(func(in *gateway.StoredMessage) { in.Message.Chat.Thread = "2" }), true, false},
-		{"another conversation", "hello", change(func(in *gateway.StoredMessage) { in.ConversationID = gateway.NewID() }),
-			true, false},
+		{
+			"another conversation", "hello", change(func(in *gateway.StoredMessage) { in.ConversationID = gateway.NewID() }),
+			true, false,
+		},
 		{"anonymous", "hello", change(func(in *gateway.StoredMessage) {
 			in.Message.Sender = adapters.Sender{Name: "Channel"}
 		}), true, false},

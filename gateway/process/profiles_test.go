@@ -38,9 +38,11 @@ func TestWorker_Profile(t *testing.T) {
 		"unknown sender":  {calls: 1, shown: "Steve"},
 		"look-up fails":   {err: &adapters.SendError{Reason: adapters.Throttled, RetryAfter: time.Hour}, calls: 1},
 		"named by itself": {change: func(in *gateway.StoredMessage) { in.Message.Sender.Name = "Stefan" }, shown: "Stefan"},
-		"known sender":    {change: func(in *gateway.StoredMessage) { in.Sender = identity.Identity{ID: "i", CustomerID: "c"} }},
-		"blocked":         {change: func(in *gateway.StoredMessage) { in.SenderBlocked = true }},
-		"no ID":           {change: func(in *gateway.StoredMessage) { in.Message.Sender.ID = "" }},
+		"known sender": {
+			change: func(in *gateway.StoredMessage) { in.Sender = identity.Identity{ID: "i", CustomerID: "c"} },
+		},
+		"blocked": {change: func(in *gateway.StoredMessage) { in.SenderBlocked = true }},
+		"no ID":   {change: func(in *gateway.StoredMessage) { in.Message.Sender.ID = "" }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := &profileAdapter{err: c.err}

@@ -39,9 +39,18 @@ func (p *Pacer) Reserve(ctx context.Context, t outbox.Target) (g outbox.Grant, w
 	if t.Notice {
 		notice = 1
 	}
-	reply, ok := p.run(ctx, reserveScript, t,
-		t.Limits.Bot.Every.Microseconds(), t.Limits.Bot.Burst, t.Limits.Chat.Every.Microseconds(), t.Limits.Chat.Burst, notice,
-		outbox.ProbeTimeout.Microseconds(), outbox.ProbeWait.Microseconds())
+	reply, ok := p.run(
+		ctx,
+		reserveScript,
+		t,
+		t.Limits.Bot.Every.Microseconds(),
+		t.Limits.Bot.Burst,
+		t.Limits.Chat.Every.Microseconds(),
+		t.Limits.Chat.Burst,
+		notice,
+		outbox.ProbeTimeout.Microseconds(),
+		outbox.ProbeWait.Microseconds(),
+	)
 	if !ok {
 		return p.local.Reserve(ctx, t)
 	}

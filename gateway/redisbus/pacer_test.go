@@ -135,7 +135,14 @@ func TestPacer_RedisUnavailable(t *testing.T) {
 	t.Cleanup(func() { _ = c.Close() })
 	p := &Pacer{Redis: c, Log: slog.New(slog.DiscardHandler)}
 	limits := adapters.SendLimits{Chat: adapters.Rate{Every: time.Hour, Burst: 2}}
-	held, free := outbox.Target{Bot: "telegram:1", Chat: "held"}, outbox.Target{Bot: "telegram:1", Chat: "free", Limits: limits}
+	held, free := outbox.Target{
+		Bot:  "telegram:1",
+		Chat: "held",
+	}, outbox.Target{
+		Bot:    "telegram:1",
+		Chat:   "free",
+		Limits: limits,
+	}
 	g, _ := p.Reserve(t.Context(), held)
 	p.Report(t.Context(), held, g, outbox.SendOutcome{Throttled: true, RetryAfter: time.Hour})
 	m.Close()

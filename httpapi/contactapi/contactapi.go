@@ -235,7 +235,7 @@ func (b contactFields) contact(tenant string) (identity.ContactIdentity, error) 
 	value, err := gateway.NormalizeExternalID(adapters.Channel(channel), b.Value, "")
 	if err != nil {
 		return identity.ContactIdentity{}, fastapi.ValidationProblem(fastapi.ValueError(
-			strings.ReplaceAll(err.Error(), "external_id", "value"), "body", "value",
+			strings.NewReplacer("an external_id", "a value", "external_id", "value").Replace(err.Error()), "body", "value",
 		))
 	}
 	return identity.ContactIdentity{

@@ -65,17 +65,31 @@ func TestHandler_Refusals(t *testing.T) {
 		reason, instance   string
 		notice             string
 	}{
-		{"signature", "POST", "/hooks/slack/" + knownInstance + "/events", adapters.ErrForged, 403, "signature", knownInstance,
-			"signature"},
-		{"stale", "POST", "/hooks/slack/" + knownInstance + "/events", adapters.ErrStale, 403, "stale", knownInstance, "stale"},
-		{"other endpoint", "POST", "/hooks/slack/" + knownInstance + "/events", adapters.ErrOtherEndpoint, 403,
-			"not_for_this_endpoint", knownInstance, "not_for_this_endpoint"},
-		{"malformed", "POST", "/hooks/slack/" + knownInstance + "/events", adapters.ErrMalformed, 403, "malformed",
-			knownInstance, "malformed"},
-		{"too large", "POST", "/hooks/slack/" + knownInstance + "/events", adapters.ErrTooLarge, 413, "too_large",
-			knownInstance, "too_large"},
-		{"unknown webhook", "POST", "/hooks/slack/" + knownInstance + "/events", adapters.ErrUnknownWebhook, 404,
-			"unknown_webhook", knownInstance, "unknown_webhook"},
+		{
+			"signature", "POST", "/hooks/slack/" + knownInstance + "/events", adapters.ErrForged, 403, "signature",
+			knownInstance,
+			"signature",
+		},
+		{
+			"stale", "POST", "/hooks/slack/" + knownInstance + "/events", adapters.ErrStale, 403, "stale", knownInstance,
+			"stale",
+		},
+		{
+			"other endpoint", "POST", "/hooks/slack/" + knownInstance + "/events", adapters.ErrOtherEndpoint, 403,
+			"not_for_this_endpoint", knownInstance, "not_for_this_endpoint",
+		},
+		{
+			"malformed", "POST", "/hooks/slack/" + knownInstance + "/events", adapters.ErrMalformed, 403, "malformed",
+			knownInstance, "malformed",
+		},
+		{
+			"too large", "POST", "/hooks/slack/" + knownInstance + "/events", adapters.ErrTooLarge, 413, "too_large",
+			knownInstance, "too_large",
+		},
+		{
+			"unknown webhook", "POST", "/hooks/slack/" + knownInstance + "/events", adapters.ErrUnknownWebhook, 404,
+			"unknown_webhook", knownInstance, "unknown_webhook",
+		},
 		{"unknown instance", "POST", "/hooks/slack/" + unknownInstance + "/events", nil, 404, "unknown_instance", "", ""},
 		{"no UUID", "POST", "/hooks/slack/x/events", nil, 404, "unknown_instance", "", ""},
 		{"unknown channel", "POST", "/hooks/fax/" + knownInstance, nil, 404, "unknown_channel", "", ""},
@@ -113,8 +127,14 @@ func TestHandler_Refusals(t *testing.T) {
 				channel = "none"
 			}
 			page := httptest.NewRecorder()
-			promhttp.HandlerFor(reg, promhttp.HandlerOpts{}).ServeHTTP(page, httptest.NewRequest("GET", "/metrics", http.NoBody))
-			series := fmt.Sprintf("hydragate_hooks_refused_total{channel=%q,instance=%q,reason=%q} 1", channel, tt.instance, tt.reason)
+			r := httptest.NewRequest(http.MethodGet, "/metrics", http.NoBody)
+			promhttp.HandlerFor(reg, promhttp.HandlerOpts{}).ServeHTTP(page, r)
+			series := fmt.Sprintf(
+				"hydragate_hooks_refused_total{channel=%q,instance=%q,reason=%q} 1",
+				channel,
+				tt.instance,
+				tt.reason,
+			)
 			if !strings.Contains(page.Body.String(), series) {
 				t.Errorf("metrics do not contain %s", series)
 			}

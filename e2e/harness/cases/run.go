@@ -5,6 +5,7 @@ package cases
 import (
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -185,7 +186,7 @@ func (r *runner) send(x *run, p Payload, i int) (status int, err error) {
 		form := url.Values{"payload": {payload}}
 		return r.postSlack("/interactivity", "application/x-www-form-urlencoded", form.Encode())
 	}
-	return 0, fmt.Errorf("the payload has no content")
+	return 0, errors.New("the payload has no content")
 }
 
 func (r *runner) responseURL(x *run) string {
