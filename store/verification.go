@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"hydragate/gateway"
 	"hydragate/identity"
 	"hydragate/store/sqldb"
 )

@@ -26,10 +26,9 @@ func TestStatus(t *testing.T) {
 		change    func(*simulator.Telegram)
 		lastEvent time.Time
 		settings  map[string]string
-
-		fault   string // part of it; "" for none
-		warning string
-		repair  time.Duration
+		fault     string // part of it; "" for none
+		warning   string
+		repair    time.Duration
 	}{
 		{name: "webhook as set up"},
 		{
