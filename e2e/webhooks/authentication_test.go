@@ -58,6 +58,7 @@ func TestForgedWebhooks_Rejected(t *testing.T) {
 			t.Errorf("forged requests changed stored data (-want +got):\n%s",
 				cmp.Diff(strings.Split(before, "\n"), strings.Split(now, "\n")))
 		}
+		checkNotices(h)
 		log := h.Log.String()
 		if !strings.Contains(log, "webhook rejected") {
 			t.Error("the log contains no rejected webhook")
@@ -170,6 +171,22 @@ func expectAccepted(h *rawhttp.WebhookFixture, name string, p *rawhttp.RawReques
 	return true
 }
 
+// checkNotices checks that rejected requests leave one notice for an endpoint, which contains nothing
+// of a request and no secret.
+func checkNotices(h *rawhttp.WebhookFixture) {
+	h.T.Helper()
+	notices := h.QueryTexts(`select * from endpoint_notices`)
+	endpoints := h.QueryInt(`select count(*) from endpoints`)
+	if len(notices) == 0 || len(notices) > endpoints {
+		h.T.Errorf("%d notices for %d endpoints, want one for each at most", len(notices), endpoints)
+	}
+	for _, word := range append([]string{"canary", "evil.example"}, h.Secrets...) {
+		if strings.Contains(strings.Join(notices, "\n"), word) {
+			h.T.Errorf("a notice contains %q, which is a secret or the content of a request", word)
+		}
+	}
+}
+
 // databaseDump returns the content of the database and the spool, except for columns that the
 // gateway updates by itself.
 func databaseDump(h *rawhttp.WebhookFixture) string {
@@ -187,6 +204,8 @@ func databaseDump(h *rawhttp.WebhookFixture) string {
 			columns = "id, scopes, expires_at, revoked_at"
 		case "replicas": // changes while the gateway runs
 			columns = "holder"
+		case "endpoint_notices": // see checkNotices
+			continue
 		}
 		rows := h.QueryTexts("select " + columns + " from " + table)
 		slices.Sort(rows)
