@@ -37,7 +37,7 @@ test: ## Run all tests with the race detector, on SQLite, PostgreSQL and Redis
 	@$(MAKE) --no-print-directory check
 	go mod tidy -diff
 	@echo 'go test -race $(TESTFLAGS) ./...'; CGO_ENABLED=1 .ci/servers go test -race $(NORACE) $(TESTFLAGS) ./...
-	.ci/fuzz 5s
+	.ci/fuzz 3s
 
 test-long: ## Run the long forms of all tests, and fuzz for five minutes each; takes hours
 	@.ci/servers --check
