@@ -119,7 +119,7 @@ type Profiler interface {
 type Acknowledger interface {
 	Adapter
 
-	// Acknowledge tells the provider that m was received and stored. It is called once, and does
+	// Acknowledge reports to the provider that m was received and stored. It is called once, and does
 	// nothing if m needs no such call. Every error is a *SendError.
 	Acknowledge(ctx context.Context, ep Endpoint, m Message) error
 }

@@ -15,9 +15,9 @@ const (
 	UnprovenBot       UnprovenReason = "bot"       // the sender is a bot
 )
 
-// Words whose author the channel does not tell.
+// Words whose author the channel does not report.
 const (
-	UnprovenLog          UnprovenReason = "log"          // from a log that does not tell forwarded messages apart
+	UnprovenLog          UnprovenReason = "log"          // from a log that does not mark forwarded messages
 	UnprovenAnonymous    UnprovenReason = "anonymous"    // the sender is hidden
 	UnprovenShortCode    UnprovenReason = "short_code"   // the number of a service, not of a person
 	UnprovenAlphanumeric UnprovenReason = "alphanumeric" // a name that any sender can set
@@ -40,7 +40,7 @@ type Author string
 const (
 	AuthorSender  Author = "sender"  // the sender wrote all of them, in this message
 	AuthorOther   Author = "other"   // someone or something else wrote at least a part of them
-	AuthorUnknown Author = "unknown" // the channel does not tell
+	AuthorUnknown Author = "unknown" // the channel does not report it
 )
 
 // A Via is what wrote or sent a message in place of its sender.

@@ -131,7 +131,7 @@ func nullableDays(n int) *int {
 }
 
 // agentSecretKey returns the agent secret key as a response to the caller shows it. It is null for a
-// caller without the scopes that the conversation-user API would give to the holder of the key.
+// caller without the scopes that the conversation-user API would grant the holder of the key.
 func agentSecretKey(caller identity.APIKey, secret string) *string {
 	if !caller.HasScope("customers:read") || !caller.HasScope("customers:write") {
 		return nil

@@ -62,9 +62,7 @@ func (s *Store) scanEvent(sc sqldb.ScanFunc, l gateway.Lease) (gateway.Event, er
 		sqldb.Seconds(&e.Age),
 		sqldb.Time(&e.CreatedAt),
 		&e.InstanceID,
-		sqldb.Text(
-			&e.MessageID,
-		),
+		sqldb.Text(&e.MessageID),
 		sqldb.Text(&channel),
 		sqldb.Text(&body),
 		sqldb.Text(&m.Text),

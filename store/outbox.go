@@ -16,7 +16,7 @@ import (
 	"hydragate/store/sqldb"
 )
 
-// maxOtherReplies limits the replies that are told apart from one that may have been sent.
+// maxOtherReplies limits the replies that a look-up of one that may have been sent leaves out.
 const maxOtherReplies = 1000
 
 // PendingReplies returns the oldest replies of a leased conversation that are to be sent. A

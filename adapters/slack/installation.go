@@ -86,7 +86,7 @@ func (e envelope) isOrganizationUser(user string) bool {
 		(e.EnterpriseID == "" || e.EnterpriseID == e.installEnterprise())
 }
 
-// isOrganizationID reports whether user is an ID that only organizations give out. People keep it in
+// isOrganizationID reports whether user is an ID that only organizations assign. People keep it in
 // all workspaces of their organization.
 func isOrganizationID(user string) bool { return isUserID(user) && user[0] == 'W' }
 

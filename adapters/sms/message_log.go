@@ -120,7 +120,7 @@ func (a Adapter) isReceived(ep adapters.Endpoint, r api.ApiV2010Message) bool {
 }
 
 // fromRecord returns the message that the webhook of r would have carried, as far as the log contains it.
-// It does not tell whether a WhatsApp message was forwarded, so that such a message is unproven. ok
+// It does not show whether a WhatsApp message was forwarded, so that such a message is unproven. ok
 // is false if no genuine message has such a sender.
 func (a Adapter) fromRecord(
 	twilio *api.ApiService, ep adapters.Endpoint, r api.ApiV2010Message,

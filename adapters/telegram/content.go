@@ -15,7 +15,7 @@ import (
 // Fields of a message that are not content. A field that is in none of the three lists is content,
 // whenever Telegram adds it.
 var (
-	// envelopeFields tell about a message: who wrote it, when, where, and in response to what.
+	// envelopeFields describe a message: who wrote it, when, where, and in response to what.
 	envelopeFields = fieldSet(`
 		message_id message_thread_id direct_messages_topic from sender_chat sender_boost_count
 		sender_business_bot sender_tag receiver_user ephemeral_message_id date guest_query_id

@@ -178,14 +178,7 @@ func (s *stateSearch) expandOwners(from *modelState) {
 		}
 		w := *from
 		step := s.protocol.answerSteps[a.stepIndex]
-		switch to := step.run(&w, k); to {
-		case advance:
-			w.answers[k].stepIndex++
-		case finish:
-			w.answers[k].stepIndex = int8(len(s.protocol.answerSteps))
-		default:
-			w.answers[k].stepIndex = int8(to)
-		}
+		w.answers[k].stepIndex = step.run(&w, k).after(a.stepIndex, len(s.protocol.answerSteps))
 		s.visit(from, &w, "answer %d: %s", k+1, step.name)
 		for _, wr := range s.answerViolations(from, &w, k) {
 			if _, known := s.violations[wr]; !known {

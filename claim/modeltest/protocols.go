@@ -30,6 +30,17 @@ const (
 	finish  nextStep = -2
 )
 
+// after returns the index of the step that follows the one at index i of n steps.
+func (s nextStep) after(i int8, n int) int8 {
+	switch s {
+	case advance:
+		return i + 1
+	case finish:
+		return int8(n)
+	}
+	return int8(s)
+}
+
 // implementedProtocol is the protocol of this program. Each step is one call made by
 // Service.DecideRedemption or by the worker.
 var implementedProtocol = protocol{

@@ -176,14 +176,7 @@ func (s *stateSearch) expandWorkers(from *modelState) {
 		}
 		w := *from
 		step := s.protocol.steps[m.stepIndex]
-		switch to := step.run(&w, i); to {
-		case advance:
-			w.messages[i].stepIndex++
-		case finish:
-			w.messages[i].stepIndex = int8(len(s.protocol.steps))
-		default:
-			w.messages[i].stepIndex = int8(to)
-		}
+		w.messages[i].stepIndex = step.run(&w, i).after(m.stepIndex, len(s.protocol.steps))
 		now := &w.messages[i]
 		if int(now.stepIndex) == len(s.protocol.steps) {
 			now.lastRow, now.result = identityRow{}, vNone // no longer relevant; fewer states to distinguish

@@ -74,7 +74,7 @@ func TestDocument_Content(t *testing.T) {
 	}
 }
 
-// TestDocument_ThreadID checks on which channels the thread of a chat is told to applications: the number of a
+// TestDocument_ThreadID checks on which channels events contain the thread of a chat: the number of a
 // pool is none.
 func TestDocument_ThreadID(t *testing.T) {
 	for _, channel := range adapters.Channels() {

@@ -222,7 +222,7 @@ func checkResult(report adapters.Report, err error, c gateway.EndpointCheck) gat
 	}
 }
 
-// checkPolicy returns the delays between checks: 10 seconds to 5 minutes, give or take a fifth.
+// checkPolicy returns the delays between checks: 10 seconds to 5 minutes, with a jitter of a fifth.
 func checkPolicy() adapters.BackoffPolicy {
 	return adapters.BackoffPolicy{Initial: faultInterval, Max: checkInterval, Multiplier: 2, Jitter: 0.2}
 }

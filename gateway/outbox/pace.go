@@ -23,7 +23,7 @@ type Pacer interface {
 	// Reserve returns how long to wait before a reply to the target may be sent, or zero if it may be
 	// sent now. A caller that sends must call Report with the grant.
 	Reserve(ctx context.Context, t Target) (g Grant, wait time.Duration)
-	// Report tells the result of a send.
+	// Report records the result of a send.
 	Report(ctx context.Context, t Target, g Grant, result SendOutcome)
 }
 

@@ -41,7 +41,7 @@ type ReplyStore interface {
 	Apply(ctx context.Context, c gateway.Commit) error
 }
 
-// A Notifier is told about endpoints whose credentials the channel rejected.
+// A Notifier records that a channel rejected the credentials of an endpoint.
 type Notifier interface {
 	Notify(ctx context.Context, ep adapters.Endpoint, n gateway.Notice)
 }
@@ -125,7 +125,7 @@ func (s *Sender) sendBatch(
 	return nil, s.apply(ctx, l, results)
 }
 
-// report tells the pacer the result of an attempt.
+// report passes the result of an attempt to the pacer.
 func (s *Sender) report(ctx context.Context, row gateway.OutboxRow, g Grant, r gateway.SendResult) {
 	ctx, cancel := gateway.DetachedContext(ctx)
 	defer cancel()

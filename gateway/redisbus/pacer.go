@@ -15,7 +15,7 @@ import (
 )
 
 // A Pacer paces the sends of all replicas together; see outbox.Pacer. While Redis is unavailable, each
-// replica paces its own sends. It then still knows the holds that it was told of.
+// replica paces its own sends. It then still knows the holds that it has reported itself.
 //
 // Use one Pacer for all sends of a process. It is safe for concurrent use.
 type Pacer struct {
@@ -39,18 +39,10 @@ func (p *Pacer) Reserve(ctx context.Context, t outbox.Target) (g outbox.Grant, w
 	if t.Notice {
 		notice = 1
 	}
-	reply, ok := p.run(
-		ctx,
-		reserveScript,
-		t,
-		t.Limits.Bot.Every.Microseconds(),
-		t.Limits.Bot.Burst,
-		t.Limits.Chat.Every.Microseconds(),
-		t.Limits.Chat.Burst,
-		notice,
-		outbox.ProbeTimeout.Microseconds(),
-		outbox.ProbeWait.Microseconds(),
-	)
+	bot, chat := t.Limits.Bot, t.Limits.Chat
+	reply, ok := p.run(ctx, reserveScript, t,
+		bot.Every.Microseconds(), bot.Burst, chat.Every.Microseconds(), chat.Burst, notice,
+		outbox.ProbeTimeout.Microseconds(), outbox.ProbeWait.Microseconds())
 	if !ok {
 		return p.local.Reserve(ctx, t)
 	}

@@ -50,7 +50,7 @@ type Acceptor interface {
 	Accept(ctx context.Context, ep adapters.Endpoint, in adapters.Inbound) error
 }
 
-// A Notifier is told what staff should know about endpoints.
+// A Notifier records what staff should know about endpoints.
 type Notifier interface {
 	Notify(ctx context.Context, ep adapters.Endpoint, n gateway.Notice)
 }

@@ -17,7 +17,7 @@ func IgnoreFileSizeLimit() {}
 // syncDir does nothing where directories cannot be synced.
 func syncDir(string) error { return nil }
 
-// checksFileModes reports whether the modes of files tell who can read them.
+// checksFileModes reports whether the modes of files show who can read them.
 const checksFileModes = false
 
 // isOwnFile returns false where files have no numeric owner.

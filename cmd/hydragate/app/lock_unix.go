@@ -28,7 +28,7 @@ func syncDir(dir string) error {
 	return d.Sync()
 }
 
-// checksFileModes reports whether the modes of files tell who can read them.
+// checksFileModes reports whether the modes of files show who can read them.
 const checksFileModes = true
 
 // isOwnFile reports whether a file belongs to the user of this process.
