@@ -188,8 +188,8 @@ func descriptions() map[string]string { //nolint:funlen // one entry for each op
 		"list_invites": "Lists the invites of a customer, oldest first. Codes are not included.",
 		"confirm_invite": "Links the account that opened the invite to the customer and verifies it. The person and the " +
 			"application are notified. The invite must have the state pending.",
-		"refuse_invite": "Refuses the account that opened the invite, which ends the invite. The person gets a message that " +
-			"the account is not linked. The invite must have the state pending; refusing it again changes nothing.",
+		"refuse_invite": "Refuses the account that opened the invite, which ends the invite. The person gets a message " +
+			"that the account is not linked. The invite must have the state pending; refusing it again changes nothing.",
 		"revoke_invite": "Revokes an invite that was not used yet.",
 
 		"create_instance": "Creates an instance with its secrets, which are shown once. The agent_secret_key is null " +

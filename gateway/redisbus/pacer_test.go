@@ -74,7 +74,8 @@ func TestPacer_SameAsLocal(t *testing.T) {
 			probes++
 		}
 		result := outbox.SendOutcome{
-			Throttled: random.IntN(8) == 0, RetryAfter: time.Duration(random.IntN(5000)) * time.Millisecond, Unclear: random.IntN(10) == 0,
+			Throttled: random.IntN(8) == 0, RetryAfter: time.Duration(random.IntN(5000)) * time.Millisecond,
+			Unclear: random.IntN(10) == 0,
 		}
 		shared.Report(t.Context(), target, g, result)
 		local.Report(t.Context(), target, g, result)
