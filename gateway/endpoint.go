@@ -86,6 +86,7 @@ type EndpointCheck struct {
 	State       EndpointState
 	Failures    int           // checks in a row that found a fault, or that the provider did not answer
 	SinceRepair time.Duration // since Connect was last called to correct a fault; years if it never was
+	Reported    bool          // by the provider itself, or by a send that it rejected, since the last check
 }
 
 // A CheckResult is what a provider says about an endpoint.

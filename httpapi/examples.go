@@ -234,7 +234,7 @@ func channelExamples() map[string]operation.Example {
 		"list_channels": {
 			Response: `{"channels":[{"address":"+61400111222","channel":"sms","enabled":true,"error_message":null,
 				"last_event_at":null,"status":"active",
-				"warnings":["A request to the webhook was refused (signature) at 2026-01-12T09:30:00Z: the signature was checked against https://gate.example.com/hooks/sms/01930f6e-0d2b-7c11-8f00-5a9b8c7d6e5f."],
+				"warnings":["A request to the webhook was refused (signature) at 2026-01-12T09:30:00Z: checked against https://gate.example.com/hooks/sms/01930f6e-0d2b-7c11-8f00-5a9b8c7d6e5f, request 5JQ4Z6WXK2L7T3VUAYB3NQ4RHM."],
 			"webhook_url":"https://gate.example.com/hooks/sms/01930f6e-0d2b-7c11-8f00-5a9b8c7d6e5f"}],"count":1}`,
 		},
 		"get_sms":         {Response: phoneExample("sms")},

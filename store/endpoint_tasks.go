@@ -177,10 +177,11 @@ func (s *Store) EndpointsToCheck(ctx context.Context, n int) ([]gateway.Endpoint
 				and exists (select 1 from provider_addresses p where p.endpoint_id = endpoints.id)
 			order by check_at limit $1`+s.dialect.SkipLocked+`)
 		returning `+s.endpointColumns()+`, check_failures, cast(coalesce(-(`+s.dialect.SecondsUntil("repaired_at")+`), 1e9)
-			as double precision)`, n)
+			as double precision), exists (select 1 from endpoint_notices n where n.endpoint_id = endpoints.id
+			and n.kind in ('provider', 'send') and (endpoints.checked_at is null or n.at >= endpoints.checked_at))`, n)
 	checks, err := sqldb.ScanAll(rs, err, func(sc sqldb.ScanFunc) (c gateway.EndpointCheck, err error) {
 		c.State, err = s.scanEndpoint(func(dest ...any) error {
-			return sc(append(dest, &c.Failures, sqldb.Seconds(&c.SinceRepair))...)
+			return sc(append(dest, &c.Failures, sqldb.Seconds(&c.SinceRepair), &c.Reported)...)
 		})
 		return c, err
 	})
@@ -194,8 +195,8 @@ func (s *Store) ScheduleChecks(ctx context.Context) error {
 }
 
 // RecordCheck stores what the provider says about an endpoint as it was saved at ep.UpdatedAt, and
-// returns its status. A change of the status is an event. It returns gateway.ErrNoEndpoint if the
-// endpoint was saved again or removed since.
+// returns its status. A change of the status is an event. A check that a notice has made due meanwhile
+// stays due. RecordCheck returns gateway.ErrNoEndpoint if the endpoint was saved again or removed since.
 func (s *Store) RecordCheck(
 	ctx context.Context, ep gateway.EndpointState, r gateway.CheckResult,
 ) (status gateway.EndpointStatus, err error) {
@@ -211,7 +212,8 @@ func (s *Store) RecordCheck(
 	}
 	err = s.db.InTx(ctx, func(tx sqldb.DB) error {
 		rs, err := tx.Query(ctx, `
-			update endpoints set check_at = `+s.dialect.NowPlusExpr("$4")+`, checked_at = `+s.dialect.Now+`,
+			update endpoints set checked_at = `+s.dialect.Now+`,
+				check_at = case when check_at <= `+s.dialect.Now+` then check_at else `+s.dialect.NowPlusExpr("$4")+` end,
 				check_failures = case when $10 then check_failures + 1 else 0 end,
 				check_fault = case when $5 then check_fault else $6 end, warnings = $7, settings = coalesce($8, settings),
 				repaired_at = case when $9 then `+s.dialect.Now+` else repaired_at end
@@ -294,7 +296,8 @@ func (s *Store) applyFaults(
 }
 
 // RecordNotice stores a notice about an endpoint and makes a check due. It does neither if an equal
-// notice was stored within the last minute; notices cause at most one check a minute.
+// notice was stored within the last minute. Notices cause at most one check a minute, except for those of
+// the provider itself, after which a check is due now.
 func (s *Store) RecordNotice(ctx context.Context, ep adapters.Endpoint, n gateway.Notice) error {
 	stored, err := s.db.Exec(ctx, `
 		insert into endpoint_notices (endpoint_id, tenant_id, kind, reason, detail, at)
@@ -305,6 +308,11 @@ func (s *Store) RecordNotice(ctx context.Context, ep adapters.Endpoint, n gatewa
 		ep.TenantID, ep.ID, string(n.Kind), n.Reason, n.Detail)
 	if err != nil || stored == 0 {
 		return s.endpointError("record notice of endpoint", err)
+	}
+	if n.Kind == gateway.ProviderNotice {
+		_, err = s.db.Exec(ctx, `update endpoints set check_at = `+s.dialect.Now+`
+			where tenant_id = $1 and id = $2 and check_at > `+s.dialect.Now, ep.TenantID, ep.ID)
+		return s.endpointError("schedule check of endpoint", err)
 	}
 	interval := int(noticeInterval / time.Second)
 	next := s.dialect.NowPlusExpr(fmt.Sprintf("(%d + (%s))", interval, s.dialect.SecondsUntil("checked_at")))

@@ -247,6 +247,24 @@ func TestRecordNotice(t *testing.T) {
 			time.Since(ns[1].At) > time.Minute {
 			t.Errorf("EndpointNotices() = %+v, %v, want the latest of two kinds", got, err)
 		}
+		notify(gateway.ProviderNotice, "tokens_revoked", 1) // what the provider says itself is checked now
+		notify(gateway.ProviderNotice, "app_uninstalled", 1)
+		f.makeDue()
+		if cs := f.checks(); len(cs) != 1 || !cs[0].Reported {
+			t.Errorf("checks after the notice = %+v, want one that says that the provider reported it", cs)
+		}
+		err = f.RecordNotice(t.Context(), saved.Endpoint, gateway.Notice{Kind: gateway.ProviderNotice, Reason: "other"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, want := range []int{1, 0} { // the first check began before the notice
+			if _, err := f.RecordCheck(t.Context(), saved, gateway.CheckResult{Next: time.Hour}); err != nil {
+				t.Fatal(err)
+			}
+			if cs := f.checks(); len(cs) != want {
+				t.Errorf("%d checks due after a check, want %d", len(cs), want)
+			}
+		}
 		other := newFixture(t, f.Store)
 		if got, err := f.EndpointNotices(t.Context(), other.tenant, f.instance); err != nil || len(got) != 0 {
 			t.Errorf("EndpointNotices() of another tenant = %v, %v, want none", got, err)
@@ -257,7 +275,7 @@ func TestRecordNotice(t *testing.T) {
 		if err := f.RecordNotice(t.Context(), foreign, notice); err != nil {
 			t.Error(err)
 		}
-		if got, _ := f.EndpointNotices(t.Context(), f.tenant, f.instance); len(got[saved.ID]) != 2 {
+		if got, _ := f.EndpointNotices(t.Context(), f.tenant, f.instance); len(got[saved.ID]) != 3 {
 			t.Errorf("another tenant stored a notice: %+v", got)
 		}
 	})

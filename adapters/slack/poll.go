@@ -65,7 +65,8 @@ func (a *Adapter) Poll(
 }
 
 // keepConnected opens a connection, and another one whenever it must be replaced. read must read a
-// connection in the background and call leave once when it must be replaced.
+// connection in the background and call leave once when it must be replaced. keepConnected returns early
+// only if Slack does not allow another connection.
 func (a *Adapter) keepConnected(
 	ctx context.Context, ep adapters.Endpoint, read func(s *socket, leave func(reason string)),
 ) error {
@@ -158,6 +159,9 @@ func (a *Adapter) processBatch(ctx context.Context, ep adapters.Endpoint, batch 
 			a.log().WarnContext(ctx, "envelope rejected", "endpoint", ep.ID, "error", err)
 			continue
 		}
+		for _, n := range in.Notices {
+			a.notify(ctx, ep, n)
+		}
 		messages, acks[i] = append(messages, in.Messages...), in.Ack
 	}
 	if len(messages) > 0 && !a.deliver(ctx, ep, messages, batch[0].receivedAt, take) {
@@ -170,6 +174,13 @@ func (a *Adapter) processBatch(ctx context.Context, ep adapters.Endpoint, batch 
 		if ack := l.frame.acknowledgement(acks[i]); ack != nil && l.socket.write(ack) == nil {
 			l.socket.hasAcked.Store(true)
 		}
+	}
+}
+
+func (a *Adapter) notify(ctx context.Context, ep adapters.Endpoint, n adapters.ProviderNotice) {
+	a.log().WarnContext(ctx, "provider notice", "endpoint", ep.ID, "reason", n.Reason, "detail", n.Detail)
+	if a.Notify != nil {
+		a.Notify(ctx, ep, n)
 	}
 }
 

@@ -6,6 +6,7 @@
 package slack
 
 import (
+	"context"
 	"log/slog"
 	"net/http"
 	"time"
@@ -38,6 +39,9 @@ type Adapter struct {
 
 	// Log receives entries about Socket Mode connections. The default discards them.
 	Log *slog.Logger
+
+	// Notify is called with what Slack reports about an app over Socket Mode. It may be nil.
+	Notify func(ctx context.Context, ep adapters.Endpoint, n adapters.ProviderNotice)
 }
 
 var (

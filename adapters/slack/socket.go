@@ -3,6 +3,7 @@ package slack
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -22,6 +23,8 @@ const (
 	stallTimeout = 30 * time.Second // maximum time without a frame, ping or pong
 	gracePeriod  = 15 * time.Second // time for which a connection is read after Slack's disconnect warning
 	writeTimeout = 5 * time.Second
+
+	tooManyConnections = "too_many_websockets" // reason of a disconnect
 
 	maxHandshake = 256 << 10
 	maxFrameSkip = 8 << 20 // maximum number of bytes to skip after a frame that is too long
@@ -158,6 +161,11 @@ func (s *socket) awaitHello(ctx context.Context, ep adapters.Endpoint) error {
 	switch {
 	case err != nil:
 		return newUnreachableError("no_hello", err)
+	case f.Type == "disconnect" && f.Reason == tooManyConnections:
+		return &adapters.SendError{Reason: adapters.Refused, Code: tooManyConnections, Err: fmt.Errorf(
+			"%w: the app has more connections than Slack allows (10); stop other programs that use its app-level token",
+			errSlackResponse,
+		)}
 	case f.Type == "disconnect":
 		return newUnreachableError(sanitizeCode(f.Reason), errors.New("disconnected"))
 	case f.Type != "hello":

@@ -262,13 +262,52 @@ func TestPoll_SocketModeDisabled(t *testing.T) {
 	})
 }
 
-// TestSocket_TooManyConnections checks that the adapter backs off if there are too many connections.
+// TestSocket_Notices checks that what Slack reports about the app over a connection is passed on, and that
+// the replacement of a connection is not.
+func TestSocket_Notices(t *testing.T) {
+	for inner, want := range map[string]string{
+		`{"type":"app_uninstalled"}`:                             "app_uninstalled",
+		`{"type":"tokens_revoked","tokens":{"bot":["U0BOT"]}}`:   "tokens_revoked",
+		`{"type":"tokens_revoked","tokens":{"oauth":["U0MEM"]}}`: "",
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			s, a := newSocketSimulator(t)
+			var reasons []string
+			a.Notify = func(_ context.Context, ep adapters.Endpoint, n adapters.ProviderNotice) {
+				reasons = append(reasons, ep.Address+" "+n.Reason)
+			}
+			adaptertest.StartPolling(t, a, socketEndpoint(), "", (&adaptertest.Store{}).Add)
+			synctest.Wait()
+			s.DisconnectSockets(appID, "refresh_requested")
+			adaptertest.Advance(time.Minute)
+			if d, err := s.SendEvent(t.Context(), appID, []byte(inner)); err != nil || !d.Accepted() {
+				t.Fatal(d, err)
+			}
+			synctest.Wait()
+			if want != "" {
+				want = teamID + " " + want
+			}
+			if got := strings.Join(reasons, ","); got != want {
+				t.Errorf("notices after %s = %q, want %q", inner, got, want)
+			}
+		})
+	}
+}
+
+// TestSocket_TooManyConnections checks that the adapter backs off if there are too many connections, and
+// that it reports this.
 func TestSocket_TooManyConnections(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, a := newSocketSimulator(t)
 		kept := &adaptertest.Store{}
-		for range 12 {
+		for range 10 {
 			adaptertest.StartPolling(t, a, socketEndpoint(), "", kept.Add)
+		}
+		synctest.Wait()
+		var se *adapters.SendError
+		err := a.Poll(t.Context(), socketEndpoint(), "", kept.Add)
+		if !errors.As(err, &se) || se.Reason != adapters.Refused || se.Code != "too_many_websockets" {
+			t.Errorf("Poll() with ten other connections = %v, want the reason of Slack", err)
 		}
 		adaptertest.Advance(time.Minute)
 		if n := s.SocketCount(appID); n != 10 {

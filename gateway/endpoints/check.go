@@ -1,6 +1,7 @@
 package endpoints
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,13 +18,15 @@ import (
 )
 
 const (
-	checkInterval     = 5 * time.Minute  // between checks of an endpoint that works
 	faultInterval     = 10 * time.Second // to the check after a new fault, which corrects it if it can
 	unsupportedDelay  = time.Hour        // between looks at endpoints that cannot be checked
 	statusInterval    = 15 * time.Second // between updates of the metric
 	checkBatchSize    = 8                // endpoints that are checked concurrently
 	maxNoticeInMemory = 4096
 )
+
+// DefaultCheckInterval is the time between checks of an endpoint that works.
+const DefaultCheckInterval = 5 * time.Minute
 
 // A CheckStore schedules checks and stores their results.
 type CheckStore interface {
@@ -35,7 +38,8 @@ type CheckStore interface {
 	// RecordCheck stores the result of a check and returns the status of the endpoint. It returns
 	// gateway.ErrNoEndpoint if the endpoint was saved again or removed since.
 	RecordCheck(ctx context.Context, s gateway.EndpointState, r gateway.CheckResult) (gateway.EndpointStatus, error)
-	// RecordNotice stores a notice about an endpoint and makes a check due, both at most once a minute.
+	// RecordNotice stores a notice about an endpoint and makes a check due, both at most once a minute. A
+	// check because of a gateway.ProviderNotice is due now, whenever the last one was.
 	RecordNotice(ctx context.Context, ep adapters.Endpoint, n gateway.Notice) error
 	// EndpointNotices returns the latest notices about the endpoints of an instance, by the ID of the
 	// endpoint.
@@ -54,21 +58,36 @@ func (m *Manager) runChecks(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	var measured time.Time
+	scan := min(retryInterval, m.checkInterval()/4)
 	for {
 		select {
 		case <-timer.C:
+		case <-m.noticed():
 		case <-ctx.Done():
 			return
 		}
 		for more := true; more && ctx.Err() == nil; {
 			more = m.checkDue(ctx) == checkBatchSize
 		}
-		if now := m.now(); now.Sub(measured) >= statusInterval {
+		if now := m.now(); now.Sub(measured) >= min(statusInterval, m.checkInterval()) {
 			measured = now
 			m.measureStatuses(ctx)
 		}
-		timer.Reset(retryInterval + rand.N(retryInterval/5))
+		timer.Reset(scan + rand.N(scan/5))
 	}
+}
+
+// checkInterval returns the time between checks of an endpoint that works.
+func (m *Manager) checkInterval() time.Duration { return cmp.Or(m.CheckInterval, DefaultCheckInterval) }
+
+// noticed returns a channel that receives when Notify has made a check due.
+func (m *Manager) noticed() chan struct{} {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.wake == nil {
+		m.wake = make(chan struct{}, 1)
+	}
+	return m.wake
 }
 
 func (m *Manager) measureStatuses(ctx context.Context) {
@@ -131,7 +150,7 @@ func (m *Manager) checkEndpoint(ctx context.Context, c gateway.EndpointCheck) ga
 	isRepairable := err == nil && report.RepairInterval > 0 && c.SinceRepair >= report.RepairInterval &&
 		(report.Fault == "" || c.State.Status == gateway.EndpointError)
 	if !isRepairable {
-		return checkResult(report, err, c)
+		return m.checkResult(report, err, c)
 	}
 	m.log().InfoContext(ctx, "repairing endpoint", append(logAttrs(c.State), "fault", report.Fault)...)
 	optional, err := m.repair(ctx, reporter, c.State, report)
@@ -139,7 +158,7 @@ func (m *Manager) checkEndpoint(ctx context.Context, c gateway.EndpointCheck) ga
 		c.State.Settings = report.Settings
 		report, err = m.status(ctx, reporter, withWarning(c.State, optional))
 	}
-	result := checkResult(report, err, c)
+	result := m.checkResult(report, err, c)
 	result.Repaired = true
 	if optional != nil {
 		result.Next = max(result.Next, optional.RetryAfter)
@@ -192,7 +211,9 @@ func withWarning(state gateway.EndpointState, optional *adapters.SetupError) gat
 
 // checkResult returns what to store after a check. The check after a new fault follows soon; checks of
 // an endpoint with an old fault, and those that the provider does not answer, are delayed increasingly.
-func checkResult(report adapters.Report, err error, c gateway.EndpointCheck) gateway.CheckResult {
+// Providers sometimes reject valid credentials for a moment: one rejection that nothing else confirms
+// does not change the status.
+func (m *Manager) checkResult(report adapters.Report, err error, c gateway.EndpointCheck) gateway.CheckResult {
 	fault, message := report.Fault, "The provider does not respond."
 	var retryAfter time.Duration
 	if se, ok := errors.AsType[*adapters.SetupError](err); ok {
@@ -200,7 +221,14 @@ func checkResult(report adapters.Report, err error, c gateway.EndpointCheck) gat
 		if se.Message != "" {
 			message = adapters.Sanitize(se.Message, maxErrorMessage)
 		}
-		if !se.Retryable() {
+		switch {
+		case se.Retryable():
+		case c.State.Status == gateway.EndpointActive && c.Failures == 0 && !c.Reported:
+			return gateway.CheckResult{
+				Unknown: true, Warnings: []string{"The provider has rejected this channel once and is asked again: " + message},
+				Next: m.checkPolicy().Delay(0, retryAfter),
+			}
+		default:
 			fault, err = message, nil
 		}
 	}
@@ -212,19 +240,21 @@ func checkResult(report adapters.Report, err error, c gateway.EndpointCheck) gat
 		}
 	case fault == "":
 		return gateway.CheckResult{
-			Settings: report.Settings, Warnings: report.Warnings, Next: checkPolicy().Delay(math.MaxInt, 0),
+			Settings: report.Settings, Warnings: report.Warnings, Next: m.checkPolicy().Delay(math.MaxInt, 0),
 		}
 	case c.State.Status == gateway.EndpointActive:
 		c.Failures = 0
 	}
 	return gateway.CheckResult{
-		Fault: fault, Settings: report.Settings, Warnings: report.Warnings, Next: checkPolicy().Delay(c.Failures, retryAfter),
+		Fault: fault, Settings: report.Settings, Warnings: report.Warnings,
+		Next: m.checkPolicy().Delay(c.Failures, retryAfter),
 	}
 }
 
-// checkPolicy returns the delays between checks: 10 seconds to 5 minutes, with a jitter of a fifth.
-func checkPolicy() adapters.BackoffPolicy {
-	return adapters.BackoffPolicy{Initial: faultInterval, Max: checkInterval, Multiplier: 2, Jitter: 0.2}
+// checkPolicy returns the delays between checks: 10 seconds to CheckInterval, with a jitter of a fifth.
+func (m *Manager) checkPolicy() adapters.BackoffPolicy {
+	longest := m.checkInterval()
+	return adapters.BackoffPolicy{Initial: min(faultInterval, longest), Max: longest, Multiplier: 2, Jitter: 0.2}
 }
 
 func (m *Manager) logCheck(
@@ -254,6 +284,10 @@ func (m *Manager) Notify(ctx context.Context, ep adapters.Endpoint, n gateway.No
 	defer cancel()
 	if err := m.Checks.RecordNotice(ctx, ep, n); err != nil {
 		m.log().WarnContext(ctx, "record notice failed", "endpoint", ep.ID, "error", err)
+	}
+	select {
+	case m.noticed() <- struct{}{}:
+	default: // the checks are about to run
 	}
 }
 

@@ -91,6 +91,7 @@ func (s *fakeCheckStore) RecordCheck(
 	if r.Unknown {
 		return s.check.State.Status, nil
 	}
+	s.check.Reported = false
 	status := gateway.EndpointActive
 	if r.Fault == "" {
 		s.check.Failures = 0
@@ -108,7 +109,7 @@ func (s *fakeCheckStore) RecordNotice(_ context.Context, _ adapters.Endpoint, n 
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.notices = append(s.notices, n)
-	s.due = time.Now()
+	s.due, s.check.Reported = time.Now(), n.Kind == gateway.ProviderNotice
 	return nil
 }
 
@@ -204,6 +205,45 @@ func TestRun_ChecksAreCheap(t *testing.T) {
 					t.Errorf("changes of the status = %q, want %q", s.log(), want)
 				}
 				stop()
+			})
+		})
+	}
+}
+
+// TestRun_Rejection checks that valid credentials which the provider rejects for a moment do not change the
+// status, and that what the provider reports itself does so at once.
+func TestRun_Rejection(t *testing.T) {
+	revoked := &adapters.SetupError{Reason: adapters.BadSecret, Message: "revoked"}
+	for _, tt := range []struct {
+		name     string
+		outage   time.Duration
+		reported bool
+		after    time.Duration
+		want     string
+	}{
+		{"for a moment", 5 * time.Second, false, time.Hour, ""},
+		{"for good", time.Hour, false, 30 * time.Second, "error"},
+		{"reported", time.Hour, true, time.Millisecond, "error"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m, p, s := newCheckedManager(t)
+				defer runManager(t, m)()
+				synctest.Wait()
+				p.say(adapters.Report{}, revoked)
+				s.mu.Lock()
+				s.due = time.Now()
+				s.mu.Unlock()
+				m.noticed() <- struct{}{}
+				if tt.reported {
+					m.Notify(t.Context(), s.row("i").Endpoint, gateway.Notice{Kind: gateway.ProviderNotice, Reason: "revoked"})
+				}
+				time.AfterFunc(tt.outage, func() { p.say(adapters.Report{}, nil) })
+				<-time.After(tt.after)
+				synctest.Wait()
+				if got := s.log(); got != tt.want {
+					t.Errorf("changes of the status within %v = %q, want %q", tt.after, got, tt.want)
+				}
 			})
 		})
 	}

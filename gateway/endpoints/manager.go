@@ -63,17 +63,21 @@ type Store interface {
 // asks the providers periodically whether the endpoints work.
 // A Manager must not be copied after first use.
 type Manager struct {
-	Adapters  map[adapters.Channel]adapters.Adapter
-	Store     Store
-	Checks    CheckStore       // nil: endpoints are not checked after their set-up
-	Metrics   *Metrics         // nil: not measured
-	PublicURL string           // origin of the webhook URLs
-	Log       *slog.Logger     // nil: no logs
-	Now       func() time.Time // nil: time.Now
+	Adapters map[adapters.Channel]adapters.Adapter
+	Store    Store
+	Checks   CheckStore // nil: endpoints are not checked after their set-up
+	// CheckInterval is the time between checks of an endpoint that works. The default is
+	// DefaultCheckInterval.
+	CheckInterval time.Duration
+	Metrics       *Metrics         // nil: not measured
+	PublicURL     string           // origin of the webhook URLs
+	Log           *slog.Logger     // nil: no logs
+	Now           func() time.Time // nil: time.Now
 
 	mu         sync.Mutex
 	cache      map[cacheKey]cacheEntry
 	notices    map[string]time.Time // when a notice was stored last
+	wake       chan struct{}        // receives when a check is due
 	generation int64                // incremented by Invalidate; results read under an older one are not cached
 	group      singleflight.Group
 }

@@ -97,6 +97,10 @@ func TestPollers_Faults(t *testing.T) {
 			"Messages cannot be fetched: Unauthorized (401).|", 50 * time.Second,
 		},
 		{
+			"short burst of 401", fail(adapters.BadSecret, "401", "Unauthorized"), 0, 1500 * time.Millisecond,
+			"", 50 * time.Second,
+		},
+		{
 			"webhook of another program", fail(adapters.Conflict, "409", "webhook is active"), 0, time.Hour,
 			"Messages cannot be fetched: webhook is active (409).|", 2 * time.Minute,
 		},
@@ -146,7 +150,7 @@ func TestPollers_Faults(t *testing.T) {
 func TestPollHealth_Conflicts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &healthStore{}
-		h := pollHealth{store: store, log: slog.New(slog.DiscardHandler)}
+		h := pollHealth{store: store, log: slog.New(slog.DiscardHandler), maxProofTime: conflictProofTime}
 		conflict := &adapters.SendError{Reason: adapters.Conflict, Code: "409", Err: errors.New("conflict")}
 		for range 5 {
 			h.fail(t.Context(), conflict)

@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,6 +23,10 @@ type Pollers struct {
 	Adapters map[adapters.Channel]adapters.Adapter
 	Holder   string // unique name of this process
 	Log      *slog.Logger
+
+	// MaxProofTime limits how long an endpoint must be polled without a failure until it works again.
+	// If it is zero, the limit is conflictProofTime.
+	MaxProofTime time.Duration
 }
 
 // A PollStore stores the leases and cursors of pollers.
@@ -149,7 +154,10 @@ func (p *Pollers) poll(ctx context.Context, a adapters.Poller, s gateway.Endpoin
 	wg.Go(func() { p.renewLease(ctx, s, epoch, stop) })
 	log.InfoContext(ctx, "polling started", "epoch", epoch)
 	c := gateway.Cursor{EndpointID: s.ID, TenantID: s.TenantID, Holder: p.Holder, Epoch: epoch, Value: cursor}
-	h := pollHealth{store: p.Store, state: s, lease: c, position: cursor, log: log}
+	h := pollHealth{
+		store: p.Store, state: s, lease: c, position: cursor, log: log,
+		maxProofTime: cmp.Or(p.MaxProofTime, conflictProofTime),
+	}
 	err := p.pollUntilLost(ctx, a, &h, func(ctx context.Context, ms []adapters.Message, cursor string) error {
 		c := c
 		c.Value = cursor
@@ -212,8 +220,9 @@ type pollHealth struct {
 	position string // after the last batch
 	log      *slog.Logger
 
-	conflicts []time.Time     // of the last minute
-	reason    adapters.Reason // of the last failure
+	maxProofTime time.Duration
+	failures     []time.Time     // of the last minute, for reason
+	reason       adapters.Reason // of the last failure
 }
 
 const (
@@ -221,9 +230,10 @@ const (
 	// the same bot interrupts it within its own delay.
 	pollProofTime     = 5 * time.Second
 	conflictProofTime = 75 * time.Second
-	// conflictLimit is the number of conflicts in a minute that are a fault. A single one follows from
-	// a connection that the provider has not closed yet.
-	conflictLimit = 3
+	// failureLimit is the number of conflicts, or of rejections of the credentials, in a minute that are a
+	// fault. A single conflict follows from a connection that the provider has not closed yet, and
+	// providers sometimes reject valid credentials for a moment.
+	failureLimit = 3
 )
 
 // prove calls poll. If it does not return within proofTime, the endpoint works.
@@ -242,19 +252,21 @@ func (h *pollHealth) prove(ctx context.Context, poll func() error) error {
 
 func (h *pollHealth) proofTime() time.Duration {
 	if h.reason == adapters.Conflict {
-		return conflictProofTime
+		return min(conflictProofTime, h.maxProofTime)
 	}
-	return pollProofTime
+	return min(pollProofTime, h.maxProofTime)
 }
 
 // fail records a failed poll.
 func (h *pollHealth) fail(ctx context.Context, e *adapters.SendError) {
-	h.reason = e.Reason
-	if e.Reason == adapters.Conflict {
+	if h.reason != e.Reason {
+		h.reason, h.failures = e.Reason, nil
+	}
+	if e.Reason == adapters.Conflict || e.Reason == adapters.BadSecret {
 		now := time.Now()
-		h.conflicts = append(h.conflicts, now)
-		h.conflicts = slices.DeleteFunc(h.conflicts, func(t time.Time) bool { return now.Sub(t) > time.Minute })
-		if len(h.conflicts) < conflictLimit {
+		h.failures = append(h.failures, now)
+		h.failures = slices.DeleteFunc(h.failures, func(t time.Time) bool { return now.Sub(t) > time.Minute })
+		if len(h.failures) < failureLimit {
 			return
 		}
 	}

@@ -227,7 +227,8 @@ func (h *Handler) reject(w http.ResponseWriter, r *http.Request, f refusal) {
 	h.Log.Log(r.Context(), level, "webhook rejected", attrs...)
 	if f.endpoint.ID != "" && f.status/100 == 4 && h.Notices != nil {
 		h.Notices.Notify(r.Context(), f.endpoint, gateway.Notice{
-			Kind: gateway.WebhookRefused, Reason: f.reason, Detail: "the signature was checked against " + f.url,
+			Kind: gateway.WebhookRefused, Reason: f.reason,
+			Detail: "checked against " + f.url + ", request " + w.Header().Get("X-Request-Id"),
 		})
 	}
 	if f.status == http.StatusServiceUnavailable || f.status == http.StatusTooManyRequests {

@@ -120,12 +120,16 @@ func (g *Gateway) open(ctx context.Context, s *Settings, publicURL string) error
 	if g.proxies, err = s.proxies(); err != nil {
 		return err
 	}
-	byChannel := newAdapters(s, g.Log)
+	byChannel := g.newAdapters(s)
 	limited, err := s.limitsSends()
 	if err != nil {
 		return err
 	}
 	g.wireComponents(byChannel, keys, publicURL, private)
+	if g.Endpoints.CheckInterval, err = s.checkInterval(); err != nil {
+		return err
+	}
+	g.pollers.MaxProofTime = g.Endpoints.CheckInterval
 	g.wireSender(byChannel, s.usesPostgres(), limited)
 	if err := g.wireReplicas(s, keys); err != nil {
 		return err
@@ -139,12 +143,15 @@ func (g *Gateway) open(ctx context.Context, s *Settings, publicURL string) error
 }
 
 // newAdapters returns the adapters by channel.
-func newAdapters(s *Settings, log *slog.Logger) map[adapters.Channel]adapters.Adapter {
+func (g *Gateway) newAdapters(s *Settings) map[adapters.Channel]adapters.Adapter {
+	notify := func(ctx context.Context, ep adapters.Endpoint, n adapters.ProviderNotice) {
+		g.Endpoints.Notify(ctx, ep, gateway.Notice{Kind: gateway.ProviderNotice, Reason: n.Reason, Detail: n.Detail})
+	}
 	return map[adapters.Channel]adapters.Adapter{
-		adapters.Telegram: &telegram.Adapter{APIURL: s.TelegramAPIURL, Log: log},
+		adapters.Telegram: &telegram.Adapter{APIURL: s.TelegramAPIURL, Log: g.Log},
 		adapters.SMS:      &sms.Adapter{Name: adapters.SMS, APIURL: s.TwilioAPIURL},
 		adapters.WhatsApp: &sms.Adapter{Name: adapters.WhatsApp, APIURL: s.TwilioAPIURL},
-		adapters.Slack:    &slack.Adapter{APIURL: s.SlackAPIURL, Log: log},
+		adapters.Slack:    &slack.Adapter{APIURL: s.SlackAPIURL, Log: g.Log, Notify: notify},
 	}
 }
 

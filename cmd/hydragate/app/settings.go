@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"hydragate/gateway/ingest/spool"
 	"hydragate/httpapi/oidc"
@@ -43,6 +44,7 @@ type Settings struct {
 	SlackAPIURL       string `name:"slack-api-url" env:"HYDRAGATE_SLACK_API_URL" placeholder:"URL" help:"Slack API, ending in /api/. Default: https://slack.com/api/."`
 	AgentAllowPrivate string `name:"agent-allow-private" env:"HYDRAGATE_AGENT_ALLOW_PRIVATE" placeholder:"BOOL" help:"Allow agent URLs on loopback and private addresses: true or false. Default: true with SQLite, false with PostgreSQL."`
 	SendLimits        string `name:"send-limits" env:"HYDRAGATE_SEND_LIMITS" default:"true" placeholder:"BOOL" help:"Keep within the numbers of messages that Telegram and Slack accept from a bot and in a chat: true or false. false sends until they refuse, for bots with raised limits; their waiting times are kept in any case."`
+	CheckInterval     string `name:"check-interval" env:"HYDRAGATE_CHECK_INTERVAL" default:"5m" placeholder:"TIME" help:"How often the providers are asked whether a channel works, from 1s to 1h. A webhook that is refused and a notice of the provider cause a check at once."`
 	LogLevel          string `name:"log-level" env:"HYDRAGATE_LOG_LEVEL" default:"info" placeholder:"LEVEL" help:"Least severe level to log: debug, info, warn or error."`
 	LogFormat         string `name:"log-format" env:"HYDRAGATE_LOG_FORMAT" placeholder:"FORMAT" help:"json or text. Default: text on a terminal, otherwise json."`
 	OTLPEndpoint      string `name:"otlp-endpoint" env:"OTEL_EXPORTER_OTLP_ENDPOINT" placeholder:"URL" help:"Collector that receives traces by OTLP over HTTP. Default: off."`
@@ -107,6 +109,9 @@ func (s *Settings) Check() error {
 		return err
 	}
 	if _, err := s.limitsSends(); err != nil {
+		return err
+	}
+	if _, err := s.checkInterval(); err != nil {
 		return err
 	}
 	return s.validateLog()
@@ -190,6 +195,18 @@ func (s *Settings) isSingleReplica() (bool, error) {
 
 func (s *Settings) limitsSends() (bool, error) {
 	return parseBool("HYDRAGATE_SEND_LIMITS", s.SendLimits, true)
+}
+
+// checkInterval returns the time between checks of a channel, or zero for the default.
+func (s *Settings) checkInterval() (time.Duration, error) {
+	if s.CheckInterval == "" {
+		return 0, nil
+	}
+	d, err := time.ParseDuration(s.CheckInterval)
+	if err != nil || d < time.Second || d > time.Hour {
+		return 0, InvalidSetting("HYDRAGATE_CHECK_INTERVAL", "must be a time from 1s to 1h, such as 5m")
+	}
+	return d, nil
 }
 
 // parseBool returns the value of a setting, or unset if it is empty.
