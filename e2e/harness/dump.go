@@ -3,6 +3,8 @@
 package harness
 
 import (
+	"bytes"
+	"encoding/binary"
 	"fmt"
 	"io/fs"
 	"os"
@@ -63,6 +65,39 @@ func FindCodes(codes []string, texts map[string]string) (where []string) {
 		}
 	}
 	return where
+}
+
+// minFoundText is the length of the shortest text that FindTexts finds.
+const minFoundText = 6
+
+// FindTexts calls found for each occurrence of the texts in b. It reads b once, however many texts there are.
+// It does not find texts that are shorter than a code.
+func FindTexts(b []byte, texts []string, found func(text string, at int)) {
+	const bits = 24
+	hash := func(start []byte) uint64 {
+		return (uint64(binary.LittleEndian.Uint32(start)) | uint64(binary.LittleEndian.Uint16(start[4:]))<<32) *
+			0x9e3779b97f4a7c15 >> (64 - bits)
+	}
+	byStart := map[string][]string{}
+	var starts [1 << bits / 64]uint64 // a set of hashes
+	for _, text := range texts {
+		if len(text) >= minFoundText {
+			start := text[:minFoundText]
+			byStart[start] = append(byStart[start], text)
+			n := hash([]byte(start))
+			starts[n/64] |= 1 << (n % 64)
+		}
+	}
+	for at := range len(b) - minFoundText + 1 {
+		if n := hash(b[at:]); starts[n/64]&(1<<(n%64)) == 0 {
+			continue
+		}
+		for _, text := range byStart[string(b[at:at+minFoundText])] {
+			if bytes.HasPrefix(b[at:], []byte(text)) {
+				found(text, at)
+			}
+		}
+	}
 }
 
 // Dump returns the log and the content of the database and of Redis, by place.
