@@ -34,7 +34,7 @@ func maskName(name string) string {
 		switch {
 		case unicode.IsLetter(r), unicode.IsDigit(r):
 			letters, attached = append(letters, string(r)), true
-		case unicode.IsMark(r) && attached && utf8.RuneCountInString(letters[len(letters)-1]) < maxMarks:
+		case unicode.IsMark(r) && attached && utf8.RuneCountInString(letters[len(letters)-1]) <= maxMarks:
 			letters[len(letters)-1] += string(r)
 		case !unicode.IsMark(r):
 			attached = false

@@ -30,14 +30,12 @@ func TestCustomer_MaskedName(t *testing.T) {
 		{"e-mail address in a name", Customer{FirstName: "Steve <steve@example.com>", LastName: "Miller"}, "M…r"},
 		{"full-width at sign", Customer{FirstName: "steve＠example.com"}, ""},
 		{"bidi control", Customer{FirstName: "\u202eSteve\u202c"}, "S…e"},
+		{"many marks", Customer{FirstName: "S" + strings.Repeat("\u0336", 1000) + "teve"}, "S\u0336\u0336\u0336\u0336…e"},
 		{"invalid UTF-8", Customer{FirstName: "\xffSteve\xff"}, "S…e"},
 	} {
 		if got := tt.customer.MaskedName(); got != tt.want {
 			t.Errorf("%s: MaskedName() = %q, want %q", tt.name, got, tt.want)
 		}
-	}
-	if got := (Customer{FirstName: "S" + strings.Repeat("\u0336", 1000) + "teve"}).MaskedName(); len(got) > 20 {
-		t.Errorf("MaskedName() of a letter with 1,000 marks has %d bytes", len(got))
 	}
 }
 

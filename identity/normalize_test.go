@@ -18,6 +18,8 @@ func TestNormalize(t *testing.T) {
 		{PhoneFormat, "\u2066+1 415\u2011555\u20132671\u2069\ufeff", "+14155552671"},
 		{PhoneFormat, "＋１４１５５５５２６７１", "+14155552671"},
 		{PhoneFormat, "+44 (0)7911 123456", "+447911123456"},
+		{PhoneFormat, "+49 1520 123456789", "+491520123456789"}, // as long as E.164 allows
+		{PhoneFormat, "+49 1520 1234567890", ""},
 		{PhoneFormat, "0400", ""},
 		{PhoneFormat, "STEVE", ""},
 		{PhoneFormat, "+1 415 555", ""},
@@ -29,6 +31,7 @@ func TestNormalize(t *testing.T) {
 		{PhoneOrUserFormat, "US.", ""},
 		{NumericFormat, "12345", "12345"},
 		{NumericFormat, " 4503599627370495 ", "4503599627370495"},
+		{NumericFormat, "0", ""},
 		{NumericFormat, "-100123", ""},
 		{NumericFormat, "@steve", ""},
 		{NumericFormat, "012", ""},
@@ -118,12 +121,13 @@ func TestNumberForms(t *testing.T) {
 		if err != nil {
 			continue
 		}
-		other := DisplayForm(PhoneOrUserFormat, got)
-		if other != c.other {
-			t.Errorf("DisplayForm(%q) = %q, want %q", got, other, c.other)
+		for _, format := range []Format{PhoneFormat, PhoneOrUserFormat} {
+			if other := DisplayForm(format, got); other != c.other {
+				t.Errorf("DisplayForm(%s, %q) = %q, want %q", format, got, other, c.other)
+			}
 		}
-		if again, err := NormalizePhone(other, ""); err != nil || again != got {
-			t.Errorf("NormalizePhone(%q) = %q, %v, want %q", other, again, err, got)
+		if again, err := NormalizePhone(c.other, ""); err != nil || again != got {
+			t.Errorf("NormalizePhone(%q) = %q, %v, want %q", c.other, again, err, got)
 		}
 	}
 	for _, id := range []string{"US.525512345678", "525512345678"} {

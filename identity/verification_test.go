@@ -66,6 +66,7 @@ func TestVerificationPolicy_InactivityExceeded(t *testing.T) {
 		"no policy":                       {VerificationPolicy{}, now.AddDate(-2, 0, 0), now.AddDate(-1, 0, 0), false},
 		"long":                            {week, now.AddDate(-1, 0, 0), now.AddDate(0, 0, -8), true},
 		"short":                           {week, now.AddDate(-1, 0, 0), now.AddDate(0, 0, -7), false},
+		"at the limit":                    {week, now.AddDate(-1, 0, 0), now.AddDate(0, 0, -7).Add(-LastSeenPrecision), false},
 		"verified after the last message": {week, now.AddDate(0, 0, -1), now.AddDate(0, 0, -60), false},
 		"never seen":                      {week, now.AddDate(-1, 0, 0), time.Time{}, false},
 		"never verified":                  {week, time.Time{}, now.AddDate(-1, 0, 0), false},
