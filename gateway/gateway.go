@@ -8,7 +8,8 @@ import "errors"
 
 // Errors returned by stores.
 var (
-	// ErrLeaseLost is returned if another process holds the lease. Nothing was written.
+	// ErrLeaseLost is returned if another process holds the lease, or what was processed under it was
+	// erased. Nothing was written.
 	ErrLeaseLost = errors.New("gateway: lease lost")
 	// ErrFenced is returned if a claim is no longer valid when it is stored. Nothing was written.
 	ErrFenced = errors.New("gateway: claim rejected by its fence")

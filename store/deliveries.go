@@ -116,10 +116,10 @@ func (s *Store) openReplyToken(tenant, message, sealed string) string {
 	return secret.ReplyToken
 }
 
-// deliveryStmts returns the statements that store new events and the results of deliveries.
+// deliveryStmts returns the statements that store new events, and of which deliveries an event consists.
 func (s *Store) deliveryStmts(st gateway.Commit) []sqldb.Statement {
 	var stmts []sqldb.Statement
-	tenant, now := st.Lease.TenantID, s.now()
+	tenant := st.Lease.TenantID
 	for _, d := range st.Deliveries {
 		stmts = append(stmts, sqldb.Statement{
 			Query: `
@@ -147,6 +147,13 @@ func (s *Store) deliveryStmts(st gateway.Commit) []sqldb.Statement {
 		stmts = append(stmts, sqldb.Statement{Query: `
 			update deliveries set event_id = $2 where tenant_id = $1 and id in (` + in + `)`, Args: args})
 	}
+	return stmts
+}
+
+// deliveryResultStmts returns the statements that store the results of deliveries.
+func (s *Store) deliveryResultStmts(st gateway.Commit) []sqldb.Statement {
+	var stmts []sqldb.Statement
+	tenant, now := st.Lease.TenantID, s.now()
 	for _, r := range st.DeliveryResults {
 		if r.Status == gateway.Pending {
 			stmts = append(stmts, sqldb.Statement{Query: `

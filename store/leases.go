@@ -70,21 +70,51 @@ func (s *Store) leaseStmt(st gateway.Commit) sqldb.Statement {
 		where conversation_id = $1 and kind = $2 and tenant_id = $3`, Args: args}
 }
 
+// requireStmts returns the statement that rolls back a commit, as if the lease were lost, if the queue, or
+// what was processed in it, was erased in the meantime: nothing of the person must be stored again. The
+// statements that update what was processed must come before it, so that it cannot be erased later.
+func requireStmts(st gateway.Commit) []sqldb.Statement {
+	l, missing := st.Lease, ``
+	args := []any{l.TenantID, l.ConversationID, string(l.Kind)}
+	require := func(table, id string) {
+		args = append(args, id)
+		missing += `
+			or not exists (select 1 from ` + table + ` where tenant_id = $1 and id = ` + sqldb.Placeholder(len(args)) + `)`
+	}
+	for _, m := range st.Messages {
+		require(`messages`, m.ID)
+	}
+	for _, r := range st.DeliveryResults {
+		require(`deliveries`, r.ID)
+	}
+	if missing == `` && len(st.CreatedIdentities) == 0 {
+		return nil
+	}
+	return []sqldb.Statement{{Query: `
+		insert into lanes (conversation_id, kind, tenant_id, epoch)
+		select t.id, 'inbox', t.id, -1 from tenants t
+		where t.id = $1 and (
+			not exists (select 1 from lanes where tenant_id = $1 and conversation_id = $2 and kind = $3)` + missing + `)`,
+		Args: args}}
+}
+
 // Apply stores the result of processing a queue in one transaction and one round trip. It returns
-// gateway.ErrLeaseLost if another worker holds the queue, gateway.ErrFenced if a claim in the
-// commit can no longer be granted, and an error that matches gateway.ErrUnstorable if the database
-// rejects the data. Nothing is stored if it returns an error.
+// gateway.ErrLeaseLost if another worker holds the queue or what was processed was erased,
+// gateway.ErrFenced if a claim in the commit can no longer be granted, and an error that matches
+// gateway.ErrUnstorable if the database rejects the data. Nothing is stored if it returns an error.
 func (s *Store) Apply(ctx context.Context, st gateway.Commit) error {
-	stmts := append(s.lockReplyLimitStmts(st.Replies), s.leaseStmt(st))
-	stmts = append(stmts, s.claimStmts(st)...)
-	stmts = append(stmts, s.insertSenderStmts(st)...)
-	stmts = append(stmts, s.redemptionStmts(st)...)
-	stmts = append(stmts, s.senderStmts(st)...)
 	messages, err := s.messageStmts(st)
 	if err != nil {
 		return err
 	}
+	stmts := append(s.lockReplyLimitStmts(st.Replies), s.leaseStmt(st))
 	stmts = append(stmts, messages...)
+	stmts = append(stmts, s.deliveryResultStmts(st)...)
+	stmts = append(stmts, requireStmts(st)...)
+	stmts = append(stmts, s.claimStmts(st)...)
+	stmts = append(stmts, s.insertSenderStmts(st)...)
+	stmts = append(stmts, s.redemptionStmts(st)...)
+	stmts = append(stmts, s.senderStmts(st)...)
 	for _, e := range st.Events {
 		stmts = append(stmts, auditStmt(e))
 	}

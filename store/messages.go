@@ -300,18 +300,6 @@ func (s *Store) messageStmts(st gateway.Commit) ([]sqldb.Statement, error) {
 func (s *Store) insertSenderStmts(st gateway.Commit) []sqldb.Statement {
 	var stmts []sqldb.Statement
 	now := s.now()
-	if len(st.CreatedIdentities) > 0 {
-		// A sender who was erased in the meantime must not be inserted again. The queue was
-		// deleted with the conversation, so that leaseStmt updated no row; this insert violates
-		// its constraint instead.
-		stmts = append(stmts, sqldb.Statement{
-			Query: `
-			insert into lanes (conversation_id, kind, tenant_id, epoch)
-			select t.id, 'inbox', t.id, -1 from tenants t
-			where t.id = $1 and not exists (select 1 from conversations where tenant_id = $1 and id = $2)`,
-			Args: []any{st.Lease.TenantID, st.Lease.ConversationID},
-		})
-	}
 	for _, i := range st.CreatedIdentities {
 		stmts = append(stmts, sqldb.Statement{
 			Query: `

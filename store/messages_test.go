@@ -50,24 +50,76 @@ func TestInbound_ResolvesSender(t *testing.T) {
 	})
 }
 
-func TestApply_ErasedSenderNotRecreated(t *testing.T) {
-	forEachFixture(t, func(t *testing.T, f *fixture) {
-		f.insertMessages(f.arrival("1", "k1", "a"))
-		l := f.lease(gateway.InboxQueue, "one")[0]
-		if _, err := f.db.Exec(t.Context(), `delete from conversations where tenant_id = $1`, f.tenant); err != nil {
-			t.Fatal(err)
-		}
-		sender := identity.Identity{
-			ID: newID(), TenantID: f.tenant, InstanceID: f.instance, Channel: "telegram",
-			ExternalID: "1",
-		}
-		if err := f.Apply(t.Context(), gateway.Commit{
-			Lease: l, Release: true,
-			CreatedIdentities: []identity.Identity{sender},
-		}); !errors.Is(err, gateway.ErrLeaseLost) {
-			t.Fatalf("Apply() = %v, want ErrLeaseLost", err)
-		}
-	})
+// TestApply_Erased checks that nothing is stored of a message that was erased while it was processed, or
+// while the application answered it, and that the queue is still usable.
+func TestApply_Erased(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		erase string // a statement; empty: nothing was erased
+		want  error
+	}{
+		{"nothing", ``, nil},
+		{"direct chat", `delete from conversations where tenant_id = $1`, gateway.ErrLeaseLost},
+		{"message in a group", `delete from messages where tenant_id = $1`, gateway.ErrLeaseLost},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			forEachFixture(t, func(t *testing.T, f *fixture) {
+				apply := func(step string, c gateway.Commit) {
+					t.Helper()
+					if tt.erase != "" {
+						mustExec(t, f.Store, `delete from deliveries where tenant_id = $1`, f.tenant)
+						mustExec(t, f.Store, tt.erase, f.tenant)
+					}
+					if err := f.Apply(t.Context(), c); !errors.Is(err, tt.want) {
+						t.Errorf("Apply() of the %s queue = %v, want %v", step, err, tt.want)
+					}
+					if err := f.Apply(t.Context(), gateway.Commit{Lease: c.Lease, Release: true}); err != nil {
+						t.Errorf("Apply() that releases the lease = %v", err)
+					}
+				}
+				reply := f.reply("hello")
+				accept := func(key string) (l gateway.Lease, c gateway.Commit) {
+					f.insertMessages(f.arrival("1", key, "a"))
+					l = f.lease(gateway.InboxQueue, "one")[0]
+					in := f.pending(l)[0]
+					reply.ConversationID, reply.MessageID = in.ConversationID, in.ID
+					return l, gateway.Commit{
+						Lease: l, Messages: []gateway.MessageResult{{ID: in.ID, Outcome: "forwarded"}},
+						Deliveries: []gateway.Delivery{{
+							ID: newID(), TenantID: f.tenant, ConversationID: in.ConversationID, InstanceID: f.instance,
+							MessageID: in.ID, Type: "message.received",
+						}},
+					}
+				}
+				_, inbox := accept("k1")
+				inbox.CreatedIdentities = []identity.Identity{{
+					ID: newID(), TenantID: f.tenant, InstanceID: f.instance, Channel: "telegram", ExternalID: "1",
+				}}
+				inbox.Replies = []gateway.OutboxRow{reply}
+				apply("inbox", inbox)
+				_, next := accept("k2")
+				next.Release = true
+				f.apply(next)
+				delivery := f.lease(gateway.DeliveryQueue, "one")[0]
+				answer := f.reply("answer")
+				answer.ConversationID, answer.MessageID = reply.ConversationID, reply.MessageID
+				apply("delivery", gateway.Commit{
+					Lease:           delivery,
+					DeliveryResults: []gateway.DeliveryResult{{ID: next.Deliveries[0].ID, Status: gateway.Delivered}},
+					Replies:         []gateway.OutboxRow{answer},
+				})
+				stored := queryText(t, f.Store, `select (select count(*) from identities where external_id = '1') || ' ' ||
+					(select count(*) from outbox where tenant_id = $1)`, f.tenant)
+				want := "1 2"
+				if tt.want != nil {
+					want = "0 0"
+				}
+				if stored != want {
+					t.Errorf("identities and replies = %s, want %s", stored, want)
+				}
+			})
+		})
+	}
 }
 
 // TestApply_KeepSecret checks that only messages that were not decoded completely keep their encrypted part.

@@ -299,16 +299,31 @@ func (h *ClaimFixture) ProcessMessages() {
 	h.ProcessAll(h.NewWorker(h.Claims, h.Store))
 }
 
-// patientCodeStore repeats a Put that fails, because Redis may take too long on a busy machine.
+// patientCodeStore repeats calls that fail, because Redis may take too long on a busy machine.
 type patientCodeStore struct{ claim.CodeStore }
 
-func (s patientCodeStore) Put(ctx context.Context, target claim.Target, code string) (err error) {
+func (s patientCodeStore) Put(ctx context.Context, target claim.Target, code string) error {
+	_, err := patiently(func() (struct{}, error) { return struct{}{}, s.CodeStore.Put(ctx, target, code) })
+	return err
+}
+
+func (s patientCodeStore) Find(
+	ctx context.Context, target claim.Target, codes []string,
+) (map[string]claim.Target, error) {
+	return patiently(func() (map[string]claim.Target, error) { return s.CodeStore.Find(ctx, target, codes) })
+}
+
+func (s patientCodeStore) Peek(ctx context.Context, target claim.Target, code string) (claim.Result, error) {
+	return patiently(func() (claim.Result, error) { return s.CodeStore.Peek(ctx, target, code) })
+}
+
+func patiently[T any](call func() (T, error)) (result T, err error) {
 	for range 20 {
-		if err = s.CodeStore.Put(ctx, target, code); err == nil {
+		if result, err = call(); err == nil {
 			break
 		}
 	}
-	return err
+	return result, err
 }
 
 // retryingStore retries database calls that time out, because many concurrent calls may take longer

@@ -176,9 +176,8 @@ func (r *Runner) runLease(ctx, hard context.Context, l gateway.Lease) {
 	switch {
 	case err == nil:
 		return
-	case errors.Is(err, gateway.ErrLeaseLost):
+	case errors.Is(err, gateway.ErrLeaseLost): // or what was processed was erased, and the lease is still held
 		r.Log.InfoContext(hard, "lease lost", "kind", r.Kind, "conversation", l.ConversationID)
-		return
 	case hard.Err() == nil:
 		r.Log.ErrorContext(hard, "process queue failed", "kind", r.Kind, "conversation", l.ConversationID, "error", err)
 	}

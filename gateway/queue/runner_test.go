@@ -66,6 +66,29 @@ func TestRunner_LimitPerInstance(t *testing.T) {
 	}
 }
 
+// TestRunner_LostLease checks that a queue is processed again if its lease was not lost to another process,
+// but some of its messages were erased.
+func TestRunner_LostLease(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		calls := 0
+		queuetest.RunFor(queue.NewRunner(&queue.Runner{
+			Kind:        gateway.InboxQueue,
+			Store:       queuetest.NewLeaseStore(func(string) string { return "i" }, "c"),
+			Concurrency: 1,
+			Log:         slog.New(slog.DiscardHandler),
+			Process: func(context.Context, gateway.Lease, queue.Slice) error {
+				if calls++; calls == 1 {
+					return gateway.ErrLeaseLost
+				}
+				return nil
+			},
+		}), gateway.LeaseDuration/2)
+		if calls != 2 {
+			t.Errorf("processed %d times, want 2", calls)
+		}
+	})
+}
+
 // startedByInstance runs r for a second with work that blocks unless the instance is "fast". It
 // returns the number of conversations whose work was started, by instance.
 func startedByInstance(r *queue.Runner) map[string]int {
