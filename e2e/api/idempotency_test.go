@@ -27,10 +27,10 @@ func TestIdempotencyKey_ConcurrentRequests(t *testing.T) {
 			routes++
 			concurrency := 50
 			if !harness.FullRun() && op.ID != "create_customer" {
-				concurrency = 12
+				concurrency = 8
 			}
 			if h.SkippedInShortRun(routes) && op.ID != "create_customer" {
-				concurrency = 4
+				concurrency = 3
 			}
 			calls += concurrency
 			// Measure the effect of a single request.

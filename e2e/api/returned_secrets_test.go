@@ -56,7 +56,7 @@ func credentialHeaders(h *harness.APIFixture, text string) (headers []http.Heade
 func TestReturnedSecrets_GrantNoMore(t *testing.T) {
 	harness.ForEachAPIEngine(t, func(t *testing.T, h *harness.APIFixture) {
 		targets := h.PrepareAll(harness.AnyOperation)
-		texts, credentials, requests := 0, 0, 0
+		useless, credentials, requests := map[string]bool{}, 0, 0
 		for _, s := range h.PrepareAll(func(op *harness.APIOperation) bool { return op.Surface == "native" }) {
 			for _, instance := range []string{"", s.Entities.InstanceID} {
 				caller := h.CreateKey(identity.APIKey{
@@ -68,8 +68,12 @@ func TestReturnedSecrets_GrantNoMore(t *testing.T) {
 				}
 				c.Header = s.Operation.AuthHeader(caller.Token, s.Entities)
 				for _, text := range stringsIn(h.Send(c).Body) {
-					texts++
-					for _, header := range credentialHeaders(h, text) {
+					if useless[text] {
+						continue
+					}
+					headers := credentialHeaders(h, text)
+					useless[text] = len(headers) == 0
+					for _, header := range headers {
 						credentials++
 						for _, target := range targets {
 							requests++
@@ -88,7 +92,7 @@ func TestReturnedSecrets_GrantNoMore(t *testing.T) {
 		if credentials < 2 {
 			t.Errorf("%d credentials in the responses, want at least those of the keys", credentials)
 		}
-		t.Logf("%d texts returned, %d of them credentials, %d requests with these", texts, credentials, requests)
+		t.Logf("%d different texts returned, %d credentials, %d requests with these", len(useless), credentials, requests)
 	})
 }
 

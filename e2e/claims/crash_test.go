@@ -15,7 +15,7 @@ import (
 // crashes and a hundred restored snapshots.
 func TestCrashes_ClaimsNeitherLostNorDoubled(t *testing.T) {
 	harness.ParallelUnlessFull(t)
-	want := harness.CrashLimits{Claims: 30, Kills: 10, Crashes: 1, RedisRestores: 6}
+	want := harness.CrashLimits{Claims: 20, Kills: 6, Crashes: 1, RedisRestores: 4}
 	if harness.FullRun() {
 		want = harness.CrashLimits{Claims: 1000, Kills: 300, Crashes: 10, RedisRestores: 100}
 	}

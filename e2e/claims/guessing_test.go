@@ -80,9 +80,9 @@ func (c *lateCountingCodeStore) Check(
 func TestGuessing_NoGrants(t *testing.T) {
 	harness.ParallelUnlessFull(t)
 	harness.ForEachStore(t, func(t *testing.T, h *harness.ClaimFixture) {
-		rounds, tries, owners := 1, harness.Scaled(500, 100_000), harness.Scaled(20, 200)
+		rounds, tries, owners := 1, harness.Scaled(250, 100_000), harness.Scaled(20, 200)
 		if h.IsPostgres() { // in a full run, a round must be shorter than the life of a code
-			rounds, tries = harness.Scaled(1, 10), harness.Scaled(1500, 100_000)
+			rounds, tries = harness.Scaled(1, 10), harness.Scaled(600, 100_000)
 		}
 		strangers := make([]harness.LinkedIdentity, 1_000)
 		for i := range strangers {
