@@ -9,7 +9,8 @@ import (
 	"time"
 )
 
-// maxBlockDepth is how deeply nested blocks are read. Those of Slack have about ten levels.
+// maxBlockDepth is how deeply nested lists and objects are read. Those of Slack have fewer than twenty
+// levels.
 const maxBlockDepth = 40
 
 // blockMarkup returns the words of blocks as the markup that Slack uses in texts, one block in a line.
@@ -36,9 +37,9 @@ func renderBlock(v any, depth int) string {
 	}
 	switch v := v.(type) {
 	case []any:
-		return renderList(v, "\n", depth)
+		return renderList(v, "\n", depth-1)
 	case map[string]any:
-		return renderObject(v, depth)
+		return renderObject(v, depth-1)
 	}
 	return ""
 }
@@ -48,10 +49,10 @@ func renderList(elements []any, separator string, depth int) string {
 	var parts []string
 	for _, e := range elements {
 		var part string
-		if row, ok := e.([]any); ok {
+		if row, ok := e.([]any); ok && depth > 0 {
 			part = renderList(row, " | ", depth-1)
 		} else {
-			part = renderBlock(e, depth-1)
+			part = renderBlock(e, depth)
 		}
 		if separator == "" || strings.TrimSpace(part) != "" {
 			parts = append(parts, part)
@@ -81,7 +82,7 @@ func renderBullets(items []any, ordered bool, depth int) string {
 		if ordered {
 			bullet = fmt.Sprintf("%d. ", i+1)
 		}
-		lines = append(lines, bullet+renderBlock(item, depth-1))
+		lines = append(lines, bullet+renderBlock(item, depth))
 	}
 	return strings.Join(lines, "\n")
 }

@@ -66,6 +66,24 @@ func TestReceive_DocumentedInteractions(t *testing.T) {
 	}
 }
 
+// TestReceive_UnknownPart checks the name of what a message without words consists of, and that an
+// interaction in which nothing was used is not a message.
+func TestReceive_UnknownPart(t *testing.T) {
+	for fields, want := range map[string]string{
+		`"files":[],"attachments":[]`: "blocks", `"files":[],"attachments":[{}]`: "attachments",
+		`"files":[{}],"attachments":[{}]`: "files", `"files":{},"attachments":"none"`: "blocks",
+		`"subtype":"of_next_month","blocks":[{}]`: "of_next_month",
+	} {
+		in, err := receive(t, endpoint(), "events", messageEvent(fields))
+		if m := singleMessage(t, in, err); len(m.Content) != 1 || m.Content[0].Name != want {
+			t.Errorf("%s: content = %+v, want %s", fields, m.Content, want)
+		}
+	}
+	if m := interaction(t, "block_actions", ""); m.Kind != adapters.Unsupported {
+		t.Errorf("interaction without actions = %+v, want no message of a person", m)
+	}
+}
+
 // TestReceive_DocumentedElements checks that the value of each interactive element is delivered, when it
 // is chosen and in the state of a form.
 func TestReceive_DocumentedElements(t *testing.T) {
@@ -91,10 +109,14 @@ func TestReceive_DocumentedElements(t *testing.T) {
 // interaction receives an interaction of a type with an element that was used, or that is in its form.
 func interaction(t *testing.T, kind, element string) adapters.Message {
 	t.Helper()
+	state := ""
+	if element != "" {
+		state = `"pick":` + element
+	}
 	payload := fmt.Sprintf(`{"type":%q,"api_app_id":%q,"trigger_id":"1.2.a","team":{"id":%q},
 		"user":{"id":%q,"team_id":%[3]q},"channel":{"id":"D0LAN2Q65"},"callback_id":"call","actions":[%[5]s],
-		"submission":{"a":"b"},"view":{"callback_id":"view","state":{"values":{"b1":{"pick":%[5]s}}}}}`,
-		kind, appID, teamID, steve.ID, element)
+		"submission":{"a":"b"},"view":{"callback_id":"view","state":{"values":{"b1":{%s}}}}}`,
+		kind, appID, teamID, steve.ID, element, state)
 	in, err := receive(t, endpoint(), "interactivity", []byte(url.Values{"payload": {payload}}.Encode()))
 	return singleMessage(t, in, err)
 }

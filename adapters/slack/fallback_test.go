@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 
@@ -102,10 +103,10 @@ func TestSend_Fallback(t *testing.T) {
 			for _, code := range c.codes {
 				s.Arm("chat.postMessage", simulator.Fault{Status: 200, Body: `{"ok":false,"error":"` + code + `"}`})
 			}
-			_, err := a.Send(t.Context(), endpoint(), adapters.Reply{ID: "r1", To: c.to.Chat(), Chat: c.chat, Text: "hello"})
+			id, err := a.Send(t.Context(), endpoint(), adapters.Reply{ID: "r1", To: c.to.Chat(), Chat: c.chat, Text: "hello"})
 			var se *adapters.SendError
-			if errors.As(err, &se) && se.Code != c.fails || (err == nil) != (c.fails == "") {
-				t.Errorf("Send() = %v, want code %q", err, c.fails)
+			if errors.As(err, &se) && se.Code != c.fails || (err == nil) != (c.fails == "") || (id == "") != (err != nil) {
+				t.Errorf("Send() = %q, %v, want code %q", id, err, c.fails)
 			}
 			if d := cmp.Diff(c.want, repliedTo(s)); d != "" {
 				t.Errorf("replies differ (-want +got):\n%s", d)
@@ -188,19 +189,28 @@ func TestSend_TooLong(t *testing.T) {
 			}
 		})
 	}
-	s, a := newSimulator(t)
-	s.AddRoom("C1", false)
-	for range 8 {
-		s.Arm("chat.postMessage", simulator.Fault{Status: 200, Body: `{"ok":false,"error":"msg_too_long"}`})
-	}
-	_, err := a.Send(
-		t.Context(),
-		endpoint(),
-		adapters.Reply{ID: "r1", Chat: adapters.Chat{ID: "C1", Group: true}, Text: text},
-	)
-	var se *adapters.SendError
-	if !errors.As(err, &se) || se.Reason != adapters.Refused || se.Code != "msg_too_long" {
-		t.Errorf("Send() of a text that is always too long = %v, want Refused", err)
+	tooLong := simulator.Fault{Status: 200, Body: `{"ok":false,"error":"msg_too_long"}`}
+	for name, c := range map[string]struct {
+		text   string
+		faults []simulator.Fault // of the first calls
+		reason adapters.Reason
+	}{
+		"always too long":      {text, slices.Repeat([]simulator.Fault{tooLong}, 8), adapters.Refused},
+		"divided":              {strings.Repeat("a ", 99) + "b", []simulator.Fault{tooLong}, ""},
+		"too short to divide":  {strings.Repeat("a ", 98) + "bc", []simulator.Fault{tooLong}, adapters.Refused},
+		"first part throttled": {text, []simulator.Fault{tooLong, {Status: 429}}, adapters.Throttled},
+	} {
+		s, a := newSimulator(t)
+		s.AddRoom("C1", false)
+		for _, f := range c.faults {
+			s.Arm("chat.postMessage", f)
+		}
+		reply := adapters.Reply{ID: "r1", Chat: adapters.Chat{ID: "C1", Group: true}, Text: c.text}
+		_, err := a.Send(t.Context(), endpoint(), reply)
+		var se *adapters.SendError
+		if errors.As(err, &se) && se.Reason != c.reason || (err == nil) != (c.reason == "") {
+			t.Errorf("%s: Send() = %v, want %q", name, err, c.reason)
+		}
 	}
 }
 

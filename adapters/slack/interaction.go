@@ -171,10 +171,11 @@ func (in interaction) timestamp() string {
 
 // messageTS returns the timestamp of the message in which the interaction took place.
 func (in interaction) messageTS() string {
-	if in.Message != nil && in.Container.MessageTS == "" && in.MessageTS == "" {
-		return in.Message.TS
+	ts := cmp.Or(in.Container.MessageTS, in.MessageTS)
+	if ts == "" && in.Message != nil {
+		ts = in.Message.TS
 	}
-	return cmp.Or(in.Container.MessageTS, in.MessageTS)
+	return ts
 }
 
 // threadTS returns the thread for replies. A message that only one person sees does not start a

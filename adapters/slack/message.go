@@ -98,11 +98,12 @@ func (e envelope) deletion(ev event, ep adapters.Endpoint) (adapters.Message, bo
 
 // unknownPart returns the name of the field with which a message without words and files came.
 func (ev event) unknownPart() string {
-	for name, raw := range map[string]json.RawMessage{"files": ev.Files, "attachments": ev.Attachments} {
-		var entries []json.RawMessage
-		if json.Unmarshal(raw, &entries) == nil && len(entries) > 0 {
-			return name
-		}
+	var entries []json.RawMessage
+	switch {
+	case json.Unmarshal(ev.Files, &entries) == nil && len(entries) > 0:
+		return "files"
+	case json.Unmarshal(ev.Attachments, &entries) == nil && len(entries) > 0:
+		return "attachments"
 	}
 	return adapters.Sanitize(cmp.Or(ev.Subtype, "blocks"), maxName)
 }

@@ -3,10 +3,12 @@ package slack_test
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -115,15 +117,20 @@ func TestReceive_URLVerification(t *testing.T) {
 		t.Errorf("%d messages, status %d, type %q, body %q, want only the challenge as text",
 			len(in.Messages), w.Code, w.Header().Get("Content-Type"), w.Body)
 	}
-	for name, challenge := range map[string]string{
-		"empty": "", "HTML": "<script>", "long": strings.Repeat("a", 257), "two lines": "a\nb",
+	for name, c := range map[string]struct {
+		challenge string
+		want      error
+	}{
+		"punctuation": {"+/=_.-", nil}, "longest": {strings.Repeat("a", 256), nil},
+		"empty": {"", adapters.ErrMalformed}, "HTML": {"<script>", adapters.ErrMalformed},
+		"long": {strings.Repeat("a", 257), adapters.ErrMalformed}, "two lines": {"a\nb", adapters.ErrMalformed},
 	} {
-		body, err := json.Marshal(map[string]string{"type": "url_verification", "challenge": challenge})
+		body, err := json.Marshal(map[string]string{"type": "url_verification", "challenge": c.challenge})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := receive(t, ep, "events", body); !errors.Is(err, adapters.ErrMalformed) {
-			t.Errorf("%s: %v, want ErrMalformed", name, err)
+		if _, err := receive(t, ep, "events", body); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, want %v", name, err, c.want)
 		}
 	}
 }
@@ -242,6 +249,10 @@ func TestReceive_ActorTeam(t *testing.T) {
 			said(shared+`,"context_enterprise_id":"E2","context_team_id":"T2"`, `"type":"message","user_team":"E2"`),
 			"T2:U1", "external",
 		},
+		"own grid without authorizations": {
+			said(`"team_id":"T1","enterprise_id":"E1","is_ext_shared_channel":true`, `"type":"message","user_team":"E1"`),
+			"T1:U1", "",
+		},
 		"no team": {said(shared, `"type":"message"`), "", "external"},
 		"no team of organization": {
 			said(`"team_id":"T9","authorizations":[{"team_id":null,"enterprise_id":"E1"}],
@@ -257,6 +268,39 @@ func TestReceive_ActorTeam(t *testing.T) {
 		in, err := receive(t, ep, "events", []byte(c.body))
 		if m := singleMessage(t, in, err); m.Sender.ID != c.id || m.UnprovenReason != c.unproven {
 			t.Errorf("%s: %q, %q, want %q, %q", name, m.Sender.ID, m.UnprovenReason, c.id, c.unproven)
+		}
+	}
+}
+
+// TestReceive_ActorTeamOfOrganization checks the sender of commands and interactions if an app is installed
+// in an organization, whose people write from several workspaces.
+func TestReceive_ActorTeamOfOrganization(t *testing.T) {
+	for name, c := range map[string]struct {
+		enterprise string
+		orgWide    bool
+		team, user string
+		id         string
+		unproven   adapters.UnprovenReason
+	}{
+		"second workspace":     {"E1", true, "T2", "U1", "E1:U1", ""},
+		"user of organization": {"E1", true, "T2", "W1", "E1:W1", ""},
+		"other organization":   {"E9", true, "T2", "U1", "T2:U1", "external"},
+		"one workspace":        {"E1", false, "T2", "U1", "T2:U1", "external"},
+	} {
+		command := url.Values{
+			"command": {"/claim"}, "text": {"WDJBMJ"}, "api_app_id": {appID}, "team_id": {c.team}, "user_id": {c.user},
+			"enterprise_id": {c.enterprise}, "is_enterprise_install": {strconv.FormatBool(c.orgWide)},
+		}
+		payload := fmt.Sprintf(`{"type":"block_actions","api_app_id":%q,"trigger_id":"1.2.a","user":{"id":%q,"team_id":%q},
+			"enterprise":{"id":%q},"is_enterprise_install":%v,"channel":{"id":"C1"},"actions":[{"type":"button","value":"yes"}]}`,
+			appID, c.user, c.team, c.enterprise, c.orgWide)
+		ep := endpoint()
+		ep.Address = "E1"
+		for hook, form := range map[string]url.Values{"commands": command, "interactivity": {"payload": {payload}}} {
+			in, err := receive(t, ep, hook, []byte(form.Encode()))
+			if m := singleMessage(t, in, err); m.Sender.ID != c.id || m.UnprovenReason != c.unproven {
+				t.Errorf("%s, %s: %q, %q, want %q, %q", name, hook, m.Sender.ID, m.UnprovenReason, c.id, c.unproven)
+			}
 		}
 	}
 }

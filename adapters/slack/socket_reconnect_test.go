@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -120,6 +121,43 @@ func TestSocket_ReplacedBeforeClose(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestSocket_ReconnectDelay checks that the delays between connections grow while connections end soon, and
+// not after one that was of use: through which something was stored, or that lasted.
+func TestSocket_ReconnectDelay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, a := newSocketSimulator(t)
+		var log bytes.Buffer
+		a.Log = slog.New(slog.NewTextHandler(&log, nil))
+		kept := &adaptertest.Store{}
+		stop := adaptertest.StartPolling(t, a, socketEndpoint(), "", kept.Add)
+		synctest.Wait()
+		reconnect := func() time.Duration {
+			start := time.Now()
+			for s.CutSockets(appID); s.SocketCount(appID) == 0 || time.Since(start) == 0; {
+				adaptertest.Advance(200 * time.Millisecond)
+			}
+			return time.Since(start)
+		}
+		for name, use := range map[string]func(){
+			"stored": func() { <-sendText(t, s, "hello") },
+			"lasted": func() { adaptertest.Advance(31 * time.Second) },
+		} {
+			for range 8 {
+				reconnect()
+			}
+			if delay := reconnect(); delay < 5*time.Second {
+				t.Errorf("reconnected %v after the ninth short connection, want a longer delay", delay)
+			}
+			if use(); reconnect() > 2*time.Second {
+				t.Errorf("%s: long delay after a connection that was of use", name)
+			}
+		}
+		if err := stop(); !errors.Is(err, context.Canceled) || strings.Count(log.String(), "replacing socket") != 20 {
+			t.Errorf("Poll() = %v, want Canceled and 20 entries about replaced connections, log:\n%s", err, &log)
+		}
+	})
 }
 
 func TestSocket_StallDetected(t *testing.T) {

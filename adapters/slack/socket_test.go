@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -158,6 +159,32 @@ func TestSocket_NoAckWhenNotStored(t *testing.T) {
 	})
 }
 
+// TestSocket_Batches checks that envelopes that arrive while the store is busy are stored together, at
+// most 32 at a time.
+func TestSocket_Batches(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, a := newSocketSimulator(t)
+		var sizes []int
+		free := make(chan struct{})
+		handle := func(_ context.Context, batch []adapters.Message, _ string) error {
+			sizes = append(sizes, len(batch))
+			<-free
+			return nil
+		}
+		adaptertest.StartPolling(t, a, socketEndpoint(), "", handle)
+		synctest.Wait()
+		for i := range 40 {
+			sendText(t, s, fmt.Sprint("message ", i))
+			synctest.Wait()
+		}
+		close(free)
+		synctest.Wait()
+		if len(sizes) < 2 || sizes[0] != 1 || sizes[1] != 32 {
+			t.Errorf("batches of %v messages, want one and then 32", sizes)
+		}
+	})
+}
+
 // TestSocket_StoreRetry checks that a failed store is retried while Slack waits.
 func TestSocket_StoreRetry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -174,6 +201,22 @@ func TestSocket_StoreRetry(t *testing.T) {
 		d := <-sendText(t, s, "hello")
 		if kept.Texts() != "hello" || len(d.Attempts) != 1 || !d.Accepted() {
 			t.Errorf("stored %q after %d attempts, want hello at the first", kept.Texts(), len(d.Attempts))
+		}
+	})
+}
+
+// TestSocket_StoreRetryEnds checks that a failed store is not retried once Slack redelivers the message.
+func TestSocket_StoreRetryEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, a := newSocketSimulator(t)
+		start, last := time.Now(), time.Duration(0)
+		kept := &adaptertest.Store{NextErr: func() error { last = time.Since(start); return errors.New("busy") }}
+		adaptertest.StartPolling(t, a, socketEndpoint(), "", kept.Add)
+		synctest.Wait()
+		s.SendFrame(appID, encodeFrame(t, "events_api", "e1", readRecording(t, "events/im_text.json")))
+		adaptertest.Advance(time.Minute)
+		if kept.Calls() < 3 || last > 3*time.Second {
+			t.Errorf("%d store calls, the last after %v, want several within three seconds", kept.Calls(), last)
 		}
 	})
 }

@@ -1,8 +1,6 @@
 package slack
 
-import (
-	"testing"
-)
+import "testing"
 
 func TestDecodeText(t *testing.T) {
 	for raw, want := range map[string]string{
@@ -34,19 +32,6 @@ func TestDecodeText(t *testing.T) {
 	} {
 		if got := decodeText(raw, "UBOT"); got != want {
 			t.Errorf("%q: %q, want %q", raw, got, want)
-		}
-	}
-}
-
-func TestParseTimestamp(t *testing.T) {
-	for ts, want := range map[string]string{
-		"1732190400.000100":      "2024-11-21T12:00:00.0001Z",
-		"1732190400.5":           "2024-11-21T12:00:00.5Z",
-		"x":                      "0001-01-01T00:00:00Z",
-		"99999999999999999999.1": "0001-01-01T00:00:00Z",
-	} {
-		if got := parseTimestamp(ts).Format("2006-01-02T15:04:05.999999999Z07:00"); got != want {
-			t.Errorf("%q: %s, want %s", ts, got, want)
 		}
 	}
 }
