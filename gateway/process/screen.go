@@ -10,12 +10,14 @@ import (
 	"hydragate/gateway"
 )
 
-// After the code store did not respond it is not asked for the letters of ordinary messages for
-// lookupPause. Then one message at a time asks it, for at most maxLookup, until it responds, so that
-// neither a chat nor the workers of all chats are held up by every message.
+// All calls of the code store for the letters of an ordinary message together take at most lookupTimeout.
+// After it did not respond it is not asked for lookupPause. Then one message at a time asks it, for at most
+// maxLookup, until it responds, so that neither a chat nor the workers of all chats are held up by every
+// message.
 const (
-	lookupPause = time.Second
-	maxLookup   = 2 * time.Second
+	lookupTimeout = 1200 * time.Millisecond
+	lookupPause   = time.Second
+	maxLookup     = 2 * time.Second // includes the database
 )
 
 // A screening is what is known about letters in a message that could be a code or an invite.
@@ -91,16 +93,19 @@ func isPersonal(m adapters.Message) bool {
 	return !m.Chat.Group && m.UnprovenReason == "" && m.Kind == adapters.Text
 }
 
-// lookUp sets the exposure of s. If the code store does not respond, it is asked once more.
+// lookUp sets the exposure of s. If the code store does not respond, it is asked once more within
+// lookupTimeout.
 func (w *Worker) lookUp(ctx context.Context, in gateway.StoredMessage, letters []string, s *screening) (err error) {
 	a := w.newAttempt(in, claim.ParsedText{})
 	if s.isBare() && in.HasLiveCode && isPersonal(in.Message) {
 		a.Code = s.parsed.Code
 	}
-	claims, now, resume := w.Claims, w.Now(), w.lookupsResume.Load()
-	if now.UnixNano() < resume ||
-		resume > 0 && !w.lookupsResume.CompareAndSwap(resume, now.Add(maxLookup).UnixNano()) {
-		claims = &claim.Service{Store: claims.Store, Codes: unavailableCodes{}}
+	now, resume := w.Now(), w.lookupsResume.Load()
+	skip := now.UnixNano() < resume ||
+		resume > 0 && !w.lookupsResume.CompareAndSwap(resume, now.Add(maxLookup).UnixNano())
+	claims := &claim.Service{Store: w.Claims.Store, Codes: unavailableCodes{}}
+	if !skip {
+		claims.Codes = limitedCodes{w.Claims.Codes, time.Now().Add(lookupTimeout)}
 	}
 	for range 2 {
 		if s.Exposure, err = claims.FindExposed(ctx, a, letters); !errors.Is(err, claim.ErrCodeStoreUnavailable) {
@@ -108,7 +113,7 @@ func (w *Worker) lookUp(ctx context.Context, in gateway.StoredMessage, letters [
 		}
 	}
 	switch {
-	case errors.Is(err, claim.ErrCodeStoreUnavailable) && claims == w.Claims:
+	case errors.Is(err, claim.ErrCodeStoreUnavailable) && !skip:
 		w.lookupsResume.Store(w.Now().Add(lookupPause).UnixNano())
 		w.Log.WarnContext(ctx, "look up possible codes failed, withholding them", "message", in.ID, "error", err)
 		fallthrough
@@ -116,10 +121,30 @@ func (w *Worker) lookUp(ctx context.Context, in gateway.StoredMessage, letters [
 		s.unknown = true
 		return nil
 	}
-	if claims == w.Claims && resume > 0 && s.Codes != nil {
+	if !skip && resume > 0 && s.Codes != nil {
 		w.lookupsResume.Store(0)
 	}
 	return err
+}
+
+// limitedCodes is a claim.CodeStore whose look-ups end at a deadline.
+type limitedCodes struct {
+	claim.CodeStore
+	deadline time.Time
+}
+
+func (c limitedCodes) Find(
+	ctx context.Context, target claim.Target, codes []string,
+) (map[string]claim.Target, error) {
+	ctx, cancel := context.WithDeadline(ctx, c.deadline)
+	defer cancel()
+	return c.CodeStore.Find(ctx, target, codes)
+}
+
+func (c limitedCodes) Peek(ctx context.Context, target claim.Target, code string) (claim.Result, error) {
+	ctx, cancel := context.WithDeadline(ctx, c.deadline)
+	defer cancel()
+	return c.CodeStore.Peek(ctx, target, code)
 }
 
 // unavailableCodes is a claim.CodeStore that does not respond.
