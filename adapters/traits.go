@@ -53,6 +53,9 @@ type Traits struct {
 	// told to applications.
 	InternalThreads bool
 
+	// Aliases reports whether an account has several IDs, any of which may be that of a sender.
+	Aliases bool
+
 	inviteLink func(ep Endpoint, code, text string) string
 	botAddress func(ep Endpoint) string
 	addressIDs func(ep Endpoint) []string
@@ -138,6 +141,7 @@ var traits = map[Channel]Traits{
 		botAddress:      func(ep Endpoint) string { return ep.Address + " on WhatsApp" },
 		AddressKind:     "number",
 		InternalThreads: true,
+		Aliases:         true,
 		addressIDs:      whatsAppAddressIDs,
 		account:         twilioAccount,
 	},

@@ -1,6 +1,8 @@
 package gateway
 
 import (
+	"slices"
+
 	"hydragate/adapters"
 	"hydragate/identity"
 )
@@ -12,12 +14,20 @@ func NormalizeExternalID(channel adapters.Channel, externalID, region string) (s
 	return identity.Normalize(idFormat(channel), externalID, region)
 }
 
-// NormalizeSender returns s with its ID in the canonical form. An ID that has none, such as a short
-// code, is unchanged.
+// NormalizeSender returns s with its IDs in the canonical form. An ID that has none, such as a short
+// code, is unchanged. Aliases without a canonical form, and those that equal the ID, are left out.
 func NormalizeSender(channel adapters.Channel, s adapters.Sender) adapters.Sender {
 	if id, err := NormalizeExternalID(channel, s.ID, ""); err == nil {
 		s.ID = id
 	}
+	var aliases []string
+	for _, alias := range s.Aliases {
+		id, err := NormalizeExternalID(channel, alias, "")
+		if err == nil && id != s.ID && !slices.Contains(aliases, id) {
+			aliases = append(aliases, id)
+		}
+	}
+	s.Aliases = aliases
 	return s
 }
 

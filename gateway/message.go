@@ -1,6 +1,8 @@
 package gateway
 
 import (
+	"cmp"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -74,6 +76,26 @@ type Secret struct {
 	Command    *adapters.Command `json:"command,omitempty"`
 	Raw        []byte            `json:"raw,omitempty"`
 	ReplyToken string            `json:"answer,omitempty"`
+}
+
+// ReplaceSender makes account the sender of a, whose ID becomes an alias. In a direct chat, the message
+// belongs to the conversation in the chat chatID. Its own chat remains an address for replies.
+func (a *IncomingMessage) ReplaceSender(account, chatID string) {
+	replace := func(m *adapters.Message) {
+		others := slices.DeleteFunc(slices.Clone(m.Sender.Aliases), func(id string) bool { return id == account })
+		m.Sender.ID, m.Sender.Aliases = account, append([]string{m.Sender.ID}, others...)
+		if !m.Chat.Group && m.Chat.ID != chatID {
+			m.Chat.ID, m.Chat.Address = chatID, cmp.Or(m.Chat.Address, m.Chat.ID)
+		}
+	}
+	replace(&a.Message)
+	if a.Secret != nil && a.Secret.Message != nil {
+		secret, whole := *a.Secret, *a.Secret.Message
+		replace(&whole)
+		secret.Message = &whole
+		a.Secret = &secret
+	}
+	a.ConversationID = ConversationOf(a.InstanceID, a.Channel, a.Message.Chat)
 }
 
 // ConversationOf returns the ID of the conversation to which a message in a chat belongs. On a channel

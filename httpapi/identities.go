@@ -31,6 +31,7 @@ type IdentityStore interface {
 }
 
 type identityResponse struct {
+	Aliases      []string       `json:"aliases,omitempty"`
 	Channel      string         `json:"channel"`
 	CreatedAt    time.Time      `json:"created_at"`
 	CustomerID   *string        `json:"customer_id" format:"uuid"`
@@ -47,6 +48,7 @@ type identityResponse struct {
 
 func toIdentity(i identity.Identity) identityResponse {
 	return identityResponse{
+		Aliases:      i.Aliases,
 		Channel:      i.Channel,
 		CreatedAt:    i.CreatedAt.UTC(),
 		CustomerID:   operation.NullableString(i.CustomerID),

@@ -110,6 +110,8 @@ func identityFields() operation.FieldDescriptions {
 	}
 	return operation.FieldDescriptions{
 		"Identity": operation.Extend(shared, map[string]string{
+			"aliases": "Other IDs of the same account, such as the user IDs that WhatsApp sends beside a phone number or in " +
+				"place of it. Each of them finds the identity. Absent: there are none.",
 			"created_at":  "When the identity was linked.",
 			"customer_id": "Customer to whom the identity belongs. Null: an unknown sender.",
 			"id":          "ID of the identity.",
@@ -119,8 +121,8 @@ func identityFields() operation.FieldDescriptions {
 		}),
 		"NewIdentity": operation.Extend(shared, map[string]string{
 			"channel": "telegram, sms, slack, whatsapp, or a channel of your own.",
-			"external_id": "ID of the account on its channel. SMS and WhatsApp: the phone number. Telegram: the numeric " +
-				"user ID. Slack: team and user ID (T…:U…).",
+			"external_id": "ID of the account on its channel. SMS: the phone number. WhatsApp: the phone number, or the user " +
+				"ID of an account without one (US.…). Telegram: the numeric user ID. Slack: team and user ID (T…:U…).",
 			"instance_id": "Instance for which the identity is valid. Absent or null: all instances of the tenant.",
 			"role_override": "Role that is granted once the identity is verified. Null: customer. Setting it requires the " +
 				"scope identities:grant.",

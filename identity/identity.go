@@ -50,10 +50,11 @@ type Identity struct {
 	CustomerID   string // empty if the sender is unknown
 	InstanceID   string // empty if the identity is valid for all instances of the tenant
 	Channel      string
-	ExternalID   string // normalized; see Normalize
-	DisplayName  string // shown to staff, never matched
-	Username     string // shown to staff, never matched
-	RoleOverride string // RoleOwner, or empty
+	ExternalID   string   // normalized; see Normalize
+	Aliases      []string // other IDs of the same account; not always read
+	DisplayName  string   // shown to staff, never matched
+	Username     string   // shown to staff, never matched
+	RoleOverride string   // RoleOwner, or empty
 	Metadata     json.RawMessage
 	VerifiedAt   time.Time    // zero if not verified
 	ExpiryReason ExpiryReason // why the verification no longer counts; empty if it does

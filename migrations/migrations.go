@@ -8,7 +8,7 @@ import (
 )
 
 // Latest is the number of the newest migration, which the program requires.
-const Latest = 18
+const Latest = 19
 
 //go:embed postgres/*.sql sqlite/*.sql
 var files embed.FS

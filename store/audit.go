@@ -217,3 +217,63 @@ func saveActorName(ctx context.Context, d sqldb.DB, tenant string, actor identit
 func (s *Store) allowAuditRewrite(ctx context.Context, tx sqldb.DB, allow bool) error {
 	return tx.Batch(ctx, []sqldb.Statement{s.dialect.AllowAuditRewrite(allow)})
 }
+
+// maxOwnerships limits AddressHistory to the newest entries.
+const maxOwnerships = 1000
+
+const ownershipColumns = `identity_id, instance_id, channel, external_id, customer_id, since, until, erased_at`
+
+func scanOwnership(sc sqldb.ScanFunc) (o identity.Ownership, err error) {
+	err = sc(sqldb.Text(&o.IdentityID), sqldb.Text(&o.InstanceID), &o.Channel, &o.ExternalID, sqldb.Text(&o.CustomerID),
+		sqldb.Time(&o.Since), sqldb.Time(&o.Until), sqldb.Time(&o.ErasedAt))
+	return o, err
+}
+
+// IdentityAddress returns the address of an identity. For an identity that no longer exists, it
+// returns the last address under which a customer owned it. InstanceID is empty if the identity is
+// valid for all instances. It returns identity.ErrNotFound if neither is known.
+func (s *Store) IdentityAddress(ctx context.Context, tenant, id string) (identity.Address, error) {
+	a := identity.Address{TenantID: tenant}
+	rs, err := s.db.Query(ctx, `
+		select instance_id, channel, external_id from (
+			select instance_id, channel, external_id, 0 as n from identities where tenant_id = $1 and id = $2
+			union all
+			select instance_id, channel, external_id, seq as n from identity_owners where tenant_id = $1 and identity_id = $2) a
+		order by (case when n = 0 then 0 else 1 end), n desc limit 1`, tenant, id)
+	_, err = sqldb.ScanOne(rs, err, func(sc sqldb.ScanFunc) (struct{}, error) {
+		return struct{}{}, sc(sqldb.Text(&a.InstanceID), &a.Channel, &a.ExternalID)
+	})
+	return a, s.identityError("read address", err)
+}
+
+// AddressHistory returns who owned an address and when, oldest first, in all instances. It
+// includes deleted identities and, under their pseudonyms, those of erased customers.
+func (s *Store) AddressHistory(ctx context.Context, a identity.Address) ([]identity.Ownership, error) {
+	args, placeholders := []any{a.TenantID, a.Channel, a.ExternalID, maxOwnerships}, []string{"$3"}
+	pseudonyms, err := s.pseudonyms(ctx, a.TenantID, a.Channel, a.ExternalID)
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range pseudonyms {
+		args = append(args, p)
+		placeholders = append(placeholders, fmt.Sprintf("$%d", len(args)))
+	}
+	rs, err := s.db.Query(ctx, `
+		select `+ownershipColumns+` from (
+			select * from identity_owners
+			where tenant_id = $1 and channel = $2 and external_id in (`+strings.Join(placeholders, ", ")+`)
+			order by seq desc limit $4) o
+		order by seq`, args...)
+	history, err := sqldb.ScanAll(rs, err, scanOwnership)
+	return history, s.identityError("read address history", err)
+}
+
+// CustomerHistory returns the addresses that a customer owned and when, oldest first. It is empty
+// for an unknown customer.
+func (s *Store) CustomerHistory(ctx context.Context, tenant, customer string) ([]identity.Ownership, error) {
+	rs, err := s.db.Query(ctx, `
+		select `+ownershipColumns+` from identity_owners
+		where tenant_id = $1 and customer_id = $2 order by seq`, tenant, customer)
+	history, err := sqldb.ScanAll(rs, err, scanOwnership)
+	return history, s.identityError("read customer history", err)
+}

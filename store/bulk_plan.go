@@ -51,6 +51,9 @@ func newImportPlan(s *Store, options identity.ImportOptions) *importPlan {
 func (p *importPlan) read(ctx context.Context, d sqldb.DB, records []identity.Record) error {
 	var ids, emails, fks []string
 	external := map[string][]string{} // by channel
+	if err := p.replaceAliases(ctx, d, records); err != nil {
+		return err
+	}
 	for _, r := range records {
 		ids, emails, fks = appendNonEmpty(
 			ids,
@@ -93,6 +96,20 @@ func (p *importPlan) read(ctx context.Context, d sqldb.DB, records []identity.Re
 		}
 	}
 	return p.readMerged(ctx, d, ids)
+}
+
+// replaceAliases replaces the aliases of accounts in records by the external IDs of the accounts.
+func (p *importPlan) replaceAliases(ctx context.Context, d sqldb.DB, records []identity.Record) error {
+	for _, r := range records {
+		for n, i := range r.Identities {
+			account, err := p.store.accountOf(ctx, d, p.options.TenantID, i.Channel, i.ExternalID)
+			if err != nil {
+				return fmt.Errorf("look up aliases: %w", err)
+			}
+			r.Identities[n].ExternalID = account
+		}
+	}
+	return nil
 }
 
 func appendNonEmpty(values []string, v string) []string {

@@ -81,6 +81,10 @@ func (s *Store) insertContactIdentity(
 	if i.CustomerID != "" {
 		return s.linkTx(ctx, tx, i, by)
 	}
+	var err error
+	if i.ExternalID, err = s.accountOf(ctx, tx, i.TenantID, i.Channel, i.ExternalID); err != nil {
+		return i, err
+	}
 	if err := s.checkAddressFree(ctx, tx, i); err != nil {
 		return i, err
 	}
@@ -137,6 +141,9 @@ func (s *Store) ReplaceContactIdentity(
 			err = identity.ErrNotFound
 		}
 		if err != nil {
+			return err
+		}
+		if c.ExternalID, err = s.accountOf(ctx, tx, c.TenantID, c.Channel, c.ExternalID); err != nil {
 			return err
 		}
 		after := applyReplacement(before, c.Identity, name)

@@ -169,13 +169,14 @@ func customerFilter(q identity.CustomerQuery, args ...any) (string, []any) {
 		{q.ExternalID, `exists (
 			select 1 from identities i
 			where i.tenant_id = customers.tenant_id and i.customer_id = customers.id
-				and lower(i.external_id) = lower($%[1]d)` + visible + `)`},
+				and (lower(i.external_id) = lower($%[1]d) or ` + aliasExpr("= lower($%[1]d)") + `)` + visible + `)`},
 		{prefixPattern(identity.Fold(q.EmailPrefix)), `email_fold like $%[1]d escape '\'`},
 		{prefixPattern(q.PhonePrefix), `phone_number like $%[1]d escape '\'`},
 		{prefixPattern(q.ExternalPrefix), `exists (
 			select 1 from identities i
 			where i.tenant_id = customers.tenant_id and i.customer_id = customers.id
-				and lower(i.external_id) like lower($%[1]d) escape '\'` + visible + `)`},
+				and (lower(i.external_id) like lower($%[1]d) escape '\'
+					or ` + aliasExpr(`like lower($%[1]d) escape '\'`) + `)` + visible + `)`},
 	} {
 		if f.value != "" {
 			args = append(args, f.value)
@@ -183,6 +184,14 @@ func customerFilter(q identity.CustomerQuery, args ...any) (string, []any) {
 		}
 	}
 	return where.String(), args
+}
+
+// aliasExpr returns the condition on identities i that one of their aliases matches, in lower case.
+func aliasExpr(match string) string {
+	return `exists (
+					select 1 from aliases a
+					where a.tenant_id = i.tenant_id and a.channel = i.channel and a.external_id = i.external_id
+						and lower(a.alias) ` + match + ` and a.disputed_at is null)`
 }
 
 // prefixPattern returns the like pattern that matches everything with the prefix s, with special

@@ -30,7 +30,7 @@ func (s *Store) EraseCustomer(
 		e := &erasure{store: s, tx: tx, tenant: tenant, customer: id, actor: by, counts: map[string]int64{}}
 		for _, step := range []func(context.Context) error{
 			e.findCustomer, e.findAddresses, e.lockConversations, e.eraseConversations, e.eraseFailures, e.eraseIdentities,
-			e.eraseResponses, e.eraseEvents, e.eraseHistory, e.eraseCustomer, e.recordErasure,
+			e.eraseAliases, e.eraseResponses, e.eraseEvents, e.eraseHistory, e.eraseCustomer, e.recordErasure,
 		} {
 			if err := step(ctx); err != nil {
 				return err
@@ -134,7 +134,15 @@ func (e *erasure) findAddresses(ctx context.Context) error {
 	if !e.exists && len(found) == 0 {
 		return identity.ErrNotFound
 	}
+	accounts := map[[2]string]bool{}
 	for k := range found {
+		account, err := e.store.accountOf(ctx, e.tx, e.tenant, k[0], k[1])
+		if err != nil {
+			return err
+		}
+		accounts[[2]string{k[0], account}] = true
+	}
+	for k := range accounts {
 		a, err := e.store.loadAddressOwners(ctx, e.tx, e.tenant, e.customer, k[0], k[1])
 		if err != nil {
 			return err
@@ -300,6 +308,30 @@ func (e *erasure) eraseIdentities(ctx context.Context) error {
 			{"identities", `delete from identities where tenant_id = $1 and id in (` + in + `)`},
 		})
 	})
+}
+
+// eraseAliases deletes the aliases of the addresses that no identity has anymore. Pseudonyms of the aliases
+// are recorded, so that earlier messages from them are dropped.
+func (e *erasure) eraseAliases(ctx context.Context) error {
+	for _, a := range e.addresses {
+		before := e.counts["aliases"]
+		err := e.deleteCounted(ctx, []any{e.tenant, a.channel, a.externalID}, [][2]string{{"aliases", `
+			delete from aliases where tenant_id = $1 and channel = $2 and (external_id = $3 or alias = $3) and not exists (
+				select 1 from identities i
+				where i.tenant_id = $1 and i.channel = $2 and i.external_id = aliases.external_id)`}})
+		if err != nil {
+			return err
+		}
+		if e.counts["aliases"] == before || e.instance != "" {
+			continue
+		}
+		for _, alias := range a.aliases {
+			if err := e.recordSender(ctx, senderErased, identity.Address{Channel: a.channel, ExternalID: alias}); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // eraseCustomer deletes the customer and the archived customers merged into it.

@@ -24,7 +24,7 @@ func scanIdentity(sc sqldb.ScanFunc) (i identity.Identity, err error) {
 	return i, err
 }
 
-// Lookup returns the identity with an address and the e-mail address of its customer. An identity
+// Lookup returns the identity with an address, or an alias of it, and the e-mail address of its customer. An identity
 // scoped to the instance takes precedence over one for all instances. Lookup returns
 // identity.ErrNotFound if the address belongs to no customer.
 func (s *Store) Lookup(ctx context.Context, a identity.Address) (i identity.Identity, email string, err error) {
@@ -32,7 +32,9 @@ func (s *Store) Lookup(ctx context.Context, a identity.Address) (i identity.Iden
 		select `+identityColumns+`,
 			(select email from customers c where c.tenant_id = identities.tenant_id and c.id = identities.customer_id)
 		from identities
-		where tenant_id = $1 and channel = $2 and external_id = $3 and customer_id is not null
+		where tenant_id = $1 and channel = $2 and customer_id is not null and external_id = coalesce((
+				select a.external_id from aliases a
+				where a.tenant_id = $1 and a.channel = $2 and a.alias = $3 and a.disputed_at is null), $3)
 			and (instance_id = $4 or instance_id is null)
 		order by (case when instance_id is null then 1 else 0 end) limit 1`,
 		a.TenantID, a.Channel, a.ExternalID, sqldb.TextOrNull(a.InstanceID))
@@ -48,6 +50,9 @@ func (s *Store) Identity(ctx context.Context, k identity.Key) (identity.Identity
 		select `+identityColumns+` from identities
 		where tenant_id = $1 and customer_id = $2 and id = $3`, k.TenantID, k.CustomerID, k.IdentityID)
 	i, err := sqldb.ScanOne(rs, err, scanIdentity)
+	if err == nil {
+		err = s.readAliases(ctx, s.db, &i)
+	}
 	return i, s.identityError("read identity", err)
 }
 
@@ -66,6 +71,9 @@ func (s *Store) CustomerIdentities(ctx context.Context, q identity.Query) ([]ide
 	identities, err := sqldb.ScanAll(rs, err, scanIdentity)
 	if err == nil && len(identities) == 0 {
 		return nil, s.checkCustomer(ctx, q.TenantID, q.CustomerID)
+	}
+	if err == nil {
+		err = s.readAliases(ctx, s.db, pointers(identities)...)
 	}
 	return identities, s.identityError("list identities", err)
 }
@@ -87,6 +95,9 @@ func (s *Store) UnknownSenders(ctx context.Context, q identity.SenderQuery) ([]i
 				and o.instance_id is null and o.customer_id is not null)
 		order by id limit $3`, args...)
 	identities, err := sqldb.ScanAll(rs, err, scanIdentity)
+	if err == nil {
+		err = s.readAliases(ctx, s.db, pointers(identities)...)
+	}
 	return identities, s.identityError("list unknown senders", err)
 }
 
@@ -99,7 +110,9 @@ func (s *Store) Link(
 	ctx context.Context, i identity.Identity, by identity.Actor,
 ) (linked identity.Identity, err error) {
 	err = s.db.InTx(ctx, func(tx sqldb.DB) (err error) {
-		linked, err = s.linkTx(ctx, tx, i, by)
+		if linked, err = s.linkTx(ctx, tx, i, by); err == nil {
+			err = s.readAliases(ctx, tx, &linked)
+		}
 		return err
 	})
 	if err == nil {
@@ -116,7 +129,10 @@ func (s *Store) Link(
 // address.
 func (s *Store) linkTx(
 	ctx context.Context, tx sqldb.DB, i identity.Identity, by identity.Actor,
-) (identity.Identity, error) {
+) (_ identity.Identity, err error) {
+	if i.ExternalID, err = s.accountOf(ctx, tx, i.TenantID, i.Channel, i.ExternalID); err != nil {
+		return i, err
+	}
 	for range 3 {
 		kind := "identity.adopted"
 		linked, err := s.adoptUnknown(ctx, tx, i)
@@ -196,26 +212,42 @@ func (s *Store) mergeUnknown(ctx context.Context, tx sqldb.DB, kept identity.Ide
 		return kept, err
 	}
 	for _, u := range unknown {
-		err := tx.Batch(ctx, []sqldb.Statement{
-			{
-				Query: `update conversations set identity_id = $3 where tenant_id = $1 and identity_id = $2`,
-				Args:  []any{u.TenantID, u.ID, kept.ID},
-			},
-			{Query: `delete from identities where tenant_id = $1 and id = $2`, Args: []any{u.TenantID, u.ID}},
-		})
-		if err != nil {
+		if err := s.absorb(ctx, tx, &kept, u); err != nil {
 			return kept, err
 		}
-		if kept.OptedOutAt.IsZero() || !u.OptedOutAt.IsZero() && u.OptedOutAt.Before(kept.OptedOutAt) {
-			kept.OptedOutAt = u.OptedOutAt
-		}
-		if u.BlockedAt.IsZero() {
-			kept.BlockedAt = u.BlockedAt // reachable through one instance
-		}
 	}
-	_, err = tx.Exec(ctx, `update identities set opted_out_at = $3, blocked_at = $4 where tenant_id = $1 and id = $2`,
-		kept.TenantID, kept.ID, sqldb.TimeOrNull(kept.OptedOutAt), sqldb.TimeOrNull(kept.BlockedAt))
-	return kept, err
+	return kept, nil
+}
+
+// absorb moves the conversations of the identity dropped to kept, and deletes dropped. The earliest
+// opt-out is kept.
+func (s *Store) absorb(ctx context.Context, tx sqldb.DB, kept *identity.Identity, dropped identity.Identity) error {
+	if err := s.revokeCodes(ctx, tx, identity.System, "account_merged", `tenant_id = $1 and id = $2`, dropped.TenantID,
+		dropped.ID); err != nil {
+		return err
+	}
+	if kept.OptedOutAt.IsZero() || !dropped.OptedOutAt.IsZero() && dropped.OptedOutAt.Before(kept.OptedOutAt) {
+		kept.OptedOutAt = dropped.OptedOutAt
+	}
+	if dropped.BlockedAt.IsZero() {
+		kept.BlockedAt = dropped.BlockedAt // reachable through one instance
+	}
+	return tx.Batch(ctx, []sqldb.Statement{
+		{
+			Query: `update conversations set identity_id = $3 where tenant_id = $1 and identity_id = $2`,
+			Args:  []any{dropped.TenantID, dropped.ID, kept.ID},
+		},
+		{
+			Query: `delete from identities where tenant_id = $1 and id = $2`,
+			Args:  []any{dropped.TenantID, dropped.ID},
+		},
+		{
+			Query: `update identities set opted_out_at = $3, blocked_at = $4 where tenant_id = $1 and id = $2`,
+			Args: []any{
+				kept.TenantID, kept.ID, sqldb.TimeOrNull(kept.OptedOutAt), sqldb.TimeOrNull(kept.BlockedAt),
+			},
+		},
+	})
 }
 
 // linkError returns the reason for a failed link: an unknown customer or instance, otherwise
@@ -243,6 +275,9 @@ func (s *Store) Adopt(ctx context.Context, k identity.Key, by identity.Actor) (i
 			where tenant_id = $1 and id = $2 and customer_id is null
 			returning `+identityColumns, k.TenantID, k.IdentityID, k.CustomerID, s.now())
 		if i, err = sqldb.ScanOne(rs, err, scanIdentity); err != nil {
+			return err
+		}
+		if err := s.readAliases(ctx, tx, &i); err != nil {
 			return err
 		}
 		return recordEvents(ctx, tx, identityEvent(i, "identity.adopted", by, nil))
@@ -305,6 +340,9 @@ func (s *Store) EditIdentity(
 		if err == nil && i.ExpiryReason != before.ExpiryReason {
 			err = clearExpiry(ctx, tx, k.TenantID, k.IdentityID)
 		}
+		if err == nil {
+			err = s.readAliases(ctx, tx, &i)
+		}
 		if err != nil {
 			return err
 		}
@@ -337,6 +375,13 @@ func (s *Store) Unlink(ctx context.Context, k identity.Key, by identity.Actor) e
 		}
 		if _, err := tx.Exec(ctx, `delete from identities where tenant_id = $1 and id = $2`, k.TenantID,
 			k.IdentityID); err != nil {
+			return err
+		}
+		// A disputed alias may be that of the other account from now on.
+		if _, err := tx.Exec(ctx, `
+			delete from aliases
+			where tenant_id = $1 and channel = $2 and external_id = $3 and disputed_at is not null`,
+			k.TenantID, i.Channel, i.ExternalID); err != nil {
 			return err
 		}
 		return recordEvents(ctx, tx, unlinkedEvent(i, by))

@@ -19,8 +19,8 @@ import (
 )
 
 // InsertMessages stores incoming messages with their conversations and makes their inbox queues
-// due, all in one transaction. Messages that are stored already are skipped. It returns the number
-// of new messages. If c is not nil, the poller's cursor is advanced in the same transaction,
+// due, all in one transaction. Messages that are stored already are skipped. A message from an alias is
+// one of the account. It returns the number of new messages. If c is not nil, the poller's cursor is advanced in the same transaction,
 // fenced by its epoch.
 //
 // It returns gateway.ErrLeaseLost if the poller no longer holds its lease, and otherwise errors
@@ -30,16 +30,20 @@ func (s *Store) InsertMessages(
 	ctx context.Context, messages []gateway.IncomingMessage, c *gateway.Cursor,
 ) (stored int, err error) {
 	var ids [][]string
-	stmts, err := s.insertStmts(messages, c, &ids)
-	if err != nil {
-		return 0, err
+	received := messages
+	messages, aliases, err := s.resolveAliases(ctx, received)
+	if err == nil {
+		var stmts []sqldb.Statement
+		if stmts, err = s.insertStmts(messages, c, &ids); err != nil {
+			return 0, err
+		}
+		if len(stmts) == 0 {
+			return 0, nil
+		}
+		err = s.ingestDB.Batch(ctx, append(aliases, stmts...))
 	}
-	if len(stmts) == 0 {
-		return 0, nil
-	}
-	err = s.ingestDB.Batch(ctx, stmts)
 	if err != nil && s.dialect.IsForeignKeyViolation(err) && s.conversations.reset() {
-		return s.InsertMessages(ctx, messages, c)
+		return s.InsertMessages(ctx, received, c)
 	}
 	switch {
 	case err == nil:

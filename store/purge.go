@@ -24,7 +24,7 @@ const purgeBatch = 1000
 // cleared after 30 days and their rows deleted after 90 days, with the rows that refer to them, if
 // the message is processed and nothing is left to be delivered or sent. Previous secrets are
 // deleted when their grace period ends; idempotency keys after a day; failed claim attempts after
-// two days; archived merged customers after 30 days; receipts, finished deliveries and expired
+// two days; aliases of accounts without an identity after a day; archived merged customers after 30 days; receipts, finished deliveries and expired
 // invites after 90 days. Unknown senders are erased after the period of their tenant without a
 // message. Rows are deleted in batches with a transaction each.
 func (s *Store) Purge(ctx context.Context) (int64, error) {
@@ -35,6 +35,9 @@ func (s *Store) Purge(ctx context.Context) (int64, error) {
 		{`delete from claim_failures where at < ` + s.dialect.NowPlus(-2*daySeconds)},
 		{`delete from invites where expires_at < ` + s.dialect.NowPlus(-90*daySeconds)},
 		{`delete from receipts where at < ` + s.dialect.NowPlus(-90*daySeconds)},
+		{`delete from aliases where created_at < ` + s.dialect.NowPlus(-daySeconds) + ` and not exists (
+			select 1 from identities i
+			where i.tenant_id = aliases.tenant_id and i.channel = aliases.channel and i.external_id = aliases.external_id)`},
 		{`delete from merged_customers where id in (select customer_id from customer_merges where merged_at < ` +
 			s.dialect.NowPlus(-30*daySeconds) + `)`},
 		{`delete from merged_identities where customer_id in (select customer_id from customer_merges where merged_at < ` +

@@ -64,13 +64,17 @@ func (s *Store) EraseAddress(
 
 // eraseAddress implements EraseAddress in a transaction.
 func (e *erasure) eraseAddress(ctx context.Context, a identity.Address) error {
+	var err error
+	if a.ExternalID, err = e.store.accountOf(ctx, e.tx, e.tenant, a.Channel, a.ExternalID); err != nil {
+		return err
+	}
 	owners, err := e.store.loadAddressOwners(ctx, e.tx, e.tenant, "", a.Channel, a.ExternalID)
 	if err != nil {
 		return err
 	}
 	e.addAddress(owners)
 	for _, step := range []func(context.Context) error{
-		e.lockConversations, e.eraseConversations, e.eraseFailures, e.eraseIdentities, e.eraseHistory,
+		e.lockConversations, e.eraseConversations, e.eraseFailures, e.eraseIdentities, e.eraseAliases, e.eraseHistory,
 	} {
 		if err := step(ctx); err != nil {
 			return err
@@ -95,9 +99,12 @@ func (e *erasure) eraseAddress(ctx context.Context, a identity.Address) error {
 	return e.recordSender(ctx, senderErased, a)
 }
 
-// addAddress adds an address to the erasure, with the names that it had.
+// addAddress adds an address and its aliases to the erasure, with the names that it had.
 func (e *erasure) addAddress(a addressOwners) {
 	e.addresses = append(e.addresses, a)
+	for _, alias := range a.aliases {
+		e.addresses = append(e.addresses, a.under(alias))
+	}
 	for _, i := range slices.Concat(a.own, a.unknownSenders) {
 		e.terms = append(e.terms, i.DisplayName, i.Username)
 	}
@@ -193,7 +200,7 @@ func (s *Store) expireSender(ctx context.Context, a identity.Address, id string)
 			return err
 		}
 		for _, step := range []func(context.Context) error{
-			e.eraseConversations, e.eraseFailures, e.eraseIdentities, e.eraseEvents,
+			e.eraseConversations, e.eraseFailures, e.eraseIdentities, e.eraseAliases, e.eraseEvents,
 		} {
 			if err := step(ctx); err != nil {
 				return err
@@ -267,7 +274,10 @@ func (s *Store) lockUnknownSender(
 
 // IsSenderBlocked reports whether the unknown sender with an address is blocked in an instance. It
 // returns false if the address belongs to a customer there.
-func (s *Store) IsSenderBlocked(ctx context.Context, a identity.Address) (bool, error) {
+func (s *Store) IsSenderBlocked(ctx context.Context, a identity.Address) (_ bool, err error) {
+	if a.ExternalID, err = s.accountOf(ctx, s.db, a.TenantID, a.Channel, a.ExternalID); err != nil {
+		return false, fmt.Errorf("look up block: %w", err)
+	}
 	rs, err := s.db.Query(ctx, `
 		select id from identities
 		where tenant_id = $1 and channel = $2 and external_id = $3 and (instance_id = $4 or instance_id is null)

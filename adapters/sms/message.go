@@ -42,7 +42,7 @@ func (a Adapter) parseMessage(form url.Values, ep adapters.Endpoint) (adapters.M
 		from: form.Get("From"), body: form.Get("Body"), messageType: form.Get("MessageType"),
 		optOut: form.Get("OptOutType"), name: form.Get("ProfileName"),
 		username: firstOf(form, "ProfileUsername", "Username"),
-		userIDs:  []string{form.Get("ExternalUserId"), form.Get("ParentExternalUserId")},
+		userIDs:  parseUserIDs(form),
 		payload:  payload, label: label,
 		repliedSID: form.Get("OriginalRepliedMessageSid"),
 		forwarded:  isSet(form, "Forwarded") || isSet(form, "FrequentlyForwarded"),
@@ -55,6 +55,22 @@ func (a Adapter) parseMessage(form url.Values, ep adapters.Endpoint) (adapters.M
 	}
 	m.Chat.Thread = a.replyFrom(ep, form.Get("To"))
 	return m, nil
+}
+
+// parseUserIDs returns WhatsApp's IDs of the person. It returns none if anything else that Twilio signed
+// contains the name of such a parameter: then the form may not be the one that Twilio signed, as
+// isAmbiguous describes, and the IDs may be those of another person.
+func parseUserIDs(form url.Values) (ids []string) {
+	const name = "ExternalUserId"
+	for _, parameter := range []string{name, "Parent" + name} {
+		if form.Has(parameter) {
+			ids = append(ids, form.Get(parameter))
+		}
+	}
+	if len(ids) > 0 && strings.Count(signedText(form), name) != len(ids) {
+		return nil
+	}
+	return ids
 }
 
 // parseChoice returns the value and the label of the button that was pressed or the list entry that
@@ -120,7 +136,7 @@ func (a Adapter) normalize(in inboundMessage) (m adapters.Message, ok bool) {
 		ProviderID: in.sid,
 		Sender: adapters.Sender{
 			ID: id, Name: adapters.Sanitize(in.name, maxLabel),
-			Username: adapters.Sanitize(in.username, maxLabel), Aliases: a.aliases(in, id),
+			Username: adapters.Sanitize(in.username, maxLabel), Aliases: a.aliases(in, id, unproven),
 		},
 		Chat:           adapters.Chat{ID: id},
 		Text:           adapters.Sanitize(in.body, adapters.MaxInboundText),
@@ -158,8 +174,8 @@ func (in inboundMessage) emptyName() string {
 }
 
 // aliases returns the IDs of the person that WhatsApp sent beside the sender's ID.
-func (a Adapter) aliases(in inboundMessage, id string) []string {
-	if a.Name != adapters.WhatsApp {
+func (a Adapter) aliases(in inboundMessage, id string, unproven adapters.UnprovenReason) []string {
+	if a.Name != adapters.WhatsApp || unproven == adapters.UnprovenOtherChannel {
 		return nil
 	}
 	var aliases []string

@@ -1,6 +1,7 @@
 package sms
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -53,17 +54,23 @@ func (a Adapter) Send(ctx context.Context, ep adapters.Endpoint, reply adapters.
 }
 
 func (a Adapter) messageParams(ep adapters.Endpoint, reply adapters.Reply) *api.CreateMessageParams {
-	to := reply.To
-	if reply.Chat.ID != "" {
-		to = reply.Chat.ID
-	}
-	from, to := a.route(ep, reply.Chat.Thread, to)
+	from, to := a.route(ep, reply.Chat.Thread, recipient(reply))
 	params := &api.CreateMessageParams{}
 	params.SetFrom(from).SetTo(to).SetBody(reply.Text)
 	if reply.StatusURL != "" {
 		params.SetStatusCallback(reply.StatusURL)
 	}
 	return params
+}
+
+// recipient returns the address of the person. Of several, it prefers a phone number, which reaches the
+// person whether or not it is still shown.
+func recipient(reply adapters.Reply) string {
+	to := cmp.Or(reply.Chat.ID, reply.To)
+	if isE164(reply.Chat.Address) || !isE164(to) {
+		return cmp.Or(reply.Chat.Address, to)
+	}
+	return to
 }
 
 // route returns the addresses of a reply as Twilio writes them. It comes from the address to which the

@@ -398,3 +398,23 @@ func TestSend_Route(t *testing.T) {
 		}
 	}
 }
+
+// TestSend_Recipient tests to which of the addresses of a person a reply is sent.
+func TestSend_Recipient(t *testing.T) {
+	const user, parent, displayed = "US.111", "US.ENT.3", "+5215512345678"
+	for _, c := range []struct{ to, chat, address, want string }{
+		{to: steve, want: steve},
+		{to: "+525512345678", chat: displayed, want: displayed},
+		{to: "+525512345678", chat: displayed, address: user, want: displayed},
+		{to: user, chat: user, want: user},
+		{to: user, chat: user, address: displayed, want: displayed},
+		{to: user, chat: user, address: parent, want: parent},
+	} {
+		p := Adapter{Name: adapters.WhatsApp}.messageParams(endpoint(adapters.WhatsApp), adapters.Reply{
+			To: c.to, Chat: adapters.Chat{ID: c.chat, Address: c.address},
+		})
+		if *p.To != "whatsapp:"+c.want {
+			t.Errorf("To of %+v = %q, want %q", c, *p.To, c.want)
+		}
+	}
+}

@@ -116,3 +116,34 @@ func TestReceive_TextMentionsSender(t *testing.T) {
 		}
 	}
 }
+
+// WhatsApp's IDs of a person count only if nothing else that Twilio signed contains their names, so that a
+// captured text that is split into other fields does not name another person.
+func TestReceive_UserIDs(t *testing.T) {
+	const own, victim = "US.111", "US.222"
+	for _, c := range []struct {
+		pairs []string
+		want  string
+	}{
+		{[]string{"ExternalUserId", own, "ParentExternalUserId", "US.ENT.3"}, own + " US.ENT.3"},
+		{[]string{"ParentExternalUserId", "US.ENT.3"}, "US.ENT.3"},
+		{[]string{"ExternalUserId", own, "ProfileName", "External"}, own},
+		{[]string{"ExternalUserId", ""}, ""},
+		{[]string{"Body", "My ExternalUserId is " + victim, "ExternalUserId", own}, ""},
+		{[]string{"Body", "hi ", "ExternalUserId", victim, "F", "ExternalUserId" + own}, ""},
+		{[]string{"Body", "hi ", "ExternalUserId", victim, "FExternalUserId", own}, ""},
+		{[]string{"Body", "hi ", "ExternalUserId", victim, "FExternal", "UserId" + own}, ""},
+		{[]string{"ParentExternalUserId", "US.ENT.9", "ParentX", "ParentExternalUserIdUS.ENT.3"}, ""},
+	} {
+		a := Adapter{Name: adapters.WhatsApp}
+		form := testForm(append(c.pairs, "From", a.twilioAddress(steve), "To", a.twilioAddress(testNumber))...)
+		in, err := a.Receive(newRequest(testAuthToken, testWebhookURL, form), endpoint(adapters.WhatsApp), "")
+		if err != nil {
+			t.Errorf("Receive of %q = %v", c.pairs, err)
+			continue
+		}
+		if got := strings.Join(in.Messages[0].Sender.Aliases, " "); got != c.want {
+			t.Errorf("aliases of %q = %q, want %q", c.pairs, got, c.want)
+		}
+	}
+}

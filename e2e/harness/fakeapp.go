@@ -324,12 +324,12 @@ func (a *FakeApp) Received(text string) (r ReceivedText) {
 	return r
 }
 
-// MessagesFrom returns the messages of a sender that were received.
-func (a *FakeApp) MessagesFrom(externalID string) (found []*ReceivedEvent) {
+// MessagesFrom returns the messages of senders that were received.
+func (a *FakeApp) MessagesFrom(externalIDs ...string) (found []*ReceivedEvent) {
 	a.Mu.Lock()
 	defer a.Mu.Unlock()
 	for _, e := range a.Events {
-		if e.messageID() != "" && e.Field("external_id") == externalID {
+		if e.messageID() != "" && slices.Contains(externalIDs, e.Field("external_id")) {
 			found = append(found, e)
 		}
 	}

@@ -50,7 +50,7 @@ func (x *run) replaceWant(t interface{ Fatal(...any) }) (want Want) {
 // events returns the data of the events with messages of the sender.
 func (r *runner) events(x *run) any {
 	all := []any{}
-	for _, e := range r.App.MessagesFrom(x.externalID) {
+	for _, e := range r.App.MessagesFrom(x.externalID, x.names[whatsAppUser]) {
 		var event struct{ Data any }
 		if err := json.Unmarshal(e.Body, &event); err != nil {
 			return err.Error()
@@ -88,7 +88,7 @@ func (r *runner) replies(x *run) any {
 	}[x.Channel]
 	chats := []string{x.externalID, x.names[telegramGroup]}
 	if x.Channel != "telegram" && x.Channel != "slack" {
-		chats = []string{x.address()}
+		chats = []string{x.address(), x.prefix() + x.names[whatsAppUser]}
 	}
 	for _, line := range transcript.Replies("") {
 		if slices.Contains(chats, line.Chat) {

@@ -16,6 +16,8 @@ const (
 	telegramID    = "712345678"      // ID of the user and of the private chat
 	telegramGroup = "-1001987654321" // ID of a supergroup
 	phoneNumber   = "+14155550123"
+	whatsAppUser  = "US.13491208655302741918" // WhatsApp's ID of the account with the phone number
+	parentUser    = "US.ENT.11815799212886844830"
 	slackUser     = "U0STEVE"
 	slackDirect   = "D0STEVE" // direct conversation with the app
 	claimCode     = "WDJBMJ"  // live code of a linked sender
@@ -33,6 +35,8 @@ func newPersona(channel string, n int) persona {
 		telegramID:    strconv.Itoa(712_400_000 + n),
 		telegramGroup: "-100" + strconv.Itoa(1_900_000_000+n),
 		phoneNumber:   fmt.Sprintf("+1415552%04d", n),
+		whatsAppUser:  fmt.Sprintf("US.13491%06d", n),
+		parentUser:    fmt.Sprintf("US.ENT.11815%06d", n),
 		slackUser:     fmt.Sprintf("U9%05dX", n),
 	}}
 	switch channel {

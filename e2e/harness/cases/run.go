@@ -95,7 +95,7 @@ func (r *runner) prepare(c *Case, n int) *run {
 		x.names[slackDirect] = r.Slack.DM(harness.SlackAppID, user)
 	}
 	if len(c.Answer) > 0 {
-		r.App.Update(func() { r.answers[x.externalID] = c.Answer })
+		r.App.Update(func() { r.answers[x.externalID], r.answers[x.names[whatsAppUser]] = c.Answer, c.Answer })
 	}
 	r.providers[c.Channel].arm(x.persona, c.Faults)
 	if slices.Contains([]string{"linked", "verified", "owner"}, c.Sender) {
@@ -112,7 +112,7 @@ func (r *runner) link(x *run) {
 	r.MustCall("POST", "/v1/customers", map[string]string{"first_name": "Steve"}, http.StatusCreated, &customer)
 	path := "/v1/customers/" + customer.ID + "/identities"
 	r.MustCall("POST", path, map[string]string{
-		"channel": x.Channel, "external_id": x.externalID, "instance_id": r.InstanceID,
+		"channel": x.Channel, "external_id": cmp.Or(x.Account, x.externalID), "instance_id": r.InstanceID,
 	}, http.StatusCreated, &linked)
 	x.identityPath = path + "/" + linked.ID
 	switch x.Sender {
