@@ -8,8 +8,9 @@ import (
 func TestIDs(t *testing.T) {
 	for name, is := range map[string]func(string) bool{"ID": isID, "key part": isKeyPart, "timestamp": isTimestamp} {
 		for s, kinds := range map[string]string{
-			"U061F7AUR": "ID, key part", "AZ09": "ID, key part", "azAZ09.-_": "key part", "1732190400.000100": "key part, timestamp",
-			"": "", "U1:2": "", "@": "", "[": "", "`": "", "{": "", "Ж": "", "1.2.3": "key part", ".1": "key part", "1.": "key part",
+			"U061F7AUR": "ID, key part", "AZ09": "ID, key part", "azAZ09.-_": "key part",
+			"1732190400.000100": "key part, timestamp", "1.2.3": "key part", ".1": "key part", "1.": "key part",
+			"": "", "U1:2": "", "@": "", "[": "", "`": "", "{": "", "Ж": "",
 			strings.Repeat("A", 32): "ID, key part", strings.Repeat("A", 33): "key part",
 			strings.Repeat("a", 128): "key part", strings.Repeat("a", 129): "",
 			strings.Repeat("1", 30) + ".1": "key part, timestamp", strings.Repeat("1", 31) + ".1": "key part",

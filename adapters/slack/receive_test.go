@@ -292,7 +292,8 @@ func TestReceive_ActorTeamOfOrganization(t *testing.T) {
 			"enterprise_id": {c.enterprise}, "is_enterprise_install": {strconv.FormatBool(c.orgWide)},
 		}
 		payload := fmt.Sprintf(`{"type":"block_actions","api_app_id":%q,"trigger_id":"1.2.a","user":{"id":%q,"team_id":%q},
-			"enterprise":{"id":%q},"is_enterprise_install":%v,"channel":{"id":"C1"},"actions":[{"type":"button","value":"yes"}]}`,
+			"enterprise":{"id":%q},"is_enterprise_install":%v,"channel":{"id":"C1"},
+			"actions":[{"type":"button","value":"yes"}]}`,
 			appID, c.user, c.team, c.enterprise, c.orgWide)
 		ep := endpoint()
 		ep.Address = "E1"
