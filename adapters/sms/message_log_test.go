@@ -57,6 +57,11 @@ func TestFetchLog(t *testing.T) {
 	if m := messages[250]; m.Kind != adapters.Media || len(m.Media) != 1 || m.Media[0].Kind != "image" {
 		t.Errorf("message 250 = %+v, want one with an image", m)
 	}
+	tw.Arm("Media.list", twilioFault(404, 20404))
+	messages, _ = fetchLog(t, a, ep)
+	if len(messages) != 251 || messages[250].Text != "look" || len(messages[250].Media) != 0 {
+		t.Errorf("FetchLog passes %d messages once a file is deleted, want all, the last without a file", len(messages))
+	}
 }
 
 // A message in the log has the Key of its webhook.
@@ -120,26 +125,31 @@ func TestFetchLog_TwilioError(t *testing.T) {
 		return simulator.Fault{Status: 200, Body: fmt.Sprintf(`{"messages":[],"next_page_uri":%q}`, uri)}
 	}
 	wrongType := simulator.Fault{Status: 200, Body: `{"messages":[{"sid":15005550006}]}`}
+	const messages, media = "Messages.list", "Media.list"
+	otherAccount := "/2010-04-01/Accounts/AC0/Messages.json?Page=1"
 	samePage := "/2010-04-01/Accounts/" + testAccountSID + "/Messages.json?To=x"
 	for name, c := range map[string]struct {
+		call  string
 		fault simulator.Fault
 		want  adapters.Reason
 	}{
-		"unavailable":                  {simulator.Fault{Status: 503}, adapters.Unreachable},
-		"wrong JSON type":              {wrongType, adapters.Ambiguous},
-		"next page elsewhere":          {next("//evil.example/x"), adapters.Unreachable},
-		"next page of another account": {next("/2010-04-01/Accounts/AC0/Messages.json?Page=1"), adapters.Unreachable},
-		"next page with user":          {next("@evil.example/x"), adapters.Unreachable},
-		"same page again":              {next(samePage), adapters.Unreachable},
+		"unavailable":                  {messages, simulator.Fault{Status: 503}, adapters.Unreachable},
+		"wrong JSON type":              {messages, wrongType, adapters.Ambiguous},
+		"next page elsewhere":          {messages, next("//evil.example/x"), adapters.Unreachable},
+		"next page of another account": {messages, next(otherAccount), adapters.Unreachable},
+		"next page with user":          {messages, next("@evil.example/x"), adapters.Unreachable},
+		"same page again":              {messages, next(samePage), adapters.Unreachable},
+		"files unavailable":            {media, simulator.Fault{Status: 503}, adapters.Unreachable},
 	} {
 		t.Run(name, func(t *testing.T) {
 			tw, a := newSimulator(t, adapters.SMS)
-			tw.Arm("Messages.list", c.fault)
+			tw.SendText(steve, testNumber, "look", simulator.TwilioMedia("image/png"))
+			tw.Arm(c.call, c.fault)
 			store := func(context.Context, []adapters.Message) error {
 				t.Error("store is called with a part of the log")
 				return nil
 			}
-			err := a.FetchLog(t.Context(), endpoint(adapters.SMS), time.Now(), store)
+			err := a.FetchLog(t.Context(), endpoint(adapters.SMS), time.Now().Add(-time.Minute), store)
 			if got := sendErrorReason(t, err); got != c.want {
 				t.Errorf("FetchLog = %v, reason %q, want %q", err, got, c.want)
 			}

@@ -295,6 +295,25 @@ func TestReceive_BodyLimit(t *testing.T) {
 	}
 }
 
+func TestReceive_FieldLimits(t *testing.T) {
+	fields := func(n int) string {
+		return testForm() + strings.Repeat("&", n-6)
+	}
+	for name, c := range map[string]struct {
+		form string
+		want error
+	}{
+		"longest name": {testForm(strings.Repeat("a", 60), "x"), nil},
+		"long name":    {testForm(strings.Repeat("a", 61), "x"), adapters.ErrForged},
+		"most fields":  {fields(maxFields), nil},
+		"many fields":  {fields(maxFields + 1), adapters.ErrForged},
+	} {
+		if _, err := receiveForm(endpoint(adapters.SMS), c.form); !errors.Is(err, c.want) {
+			t.Errorf("%s: Receive = %v, want %v", name, err, c.want)
+		}
+	}
+}
+
 // Webhooks of other products of Twilio, such as calls, have no valid MessageSid.
 func TestReceive_OtherProducts(t *testing.T) {
 	for _, sid := range []string{

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	api "github.com/twilio/twilio-go/rest/api/v2010"
+
 	"hydragate/adapters"
 	"hydragate/adapters/simulator"
 )
@@ -45,11 +47,22 @@ func TestCheckAndConnect(t *testing.T) {
 			ep.Address, ep.Settings, testNumber)
 	}
 	checkWebhook(t, tw, "", "") // Check changes nothing
+	twilio, err := a.newAPI(t.Context(), ep)
+	if err != nil {
+		t.Fatal(err)
+	}
+	application := (&api.UpdateIncomingPhoneNumberParams{}).SetSmsApplicationSid("AP00000000000000000000000000000001")
+	if _, err := twilio.UpdateIncomingPhoneNumber(ep.Settings[adapters.NumberSID], application); err != nil {
+		t.Fatal(err)
+	}
 	for range 2 {
 		if err := a.Connect(t.Context(), ep); err != nil {
 			t.Fatal(err)
 		}
 		checkWebhook(t, tw, testWebhookURL+"#rc=5&rp=all", testWebhookURL)
+		if n, err := a.findNumber(t.Context(), ep); err != nil || deref(n.SmsApplicationSid) != "" {
+			t.Errorf("application = %q, %v, want none that overrides the webhook", deref(n.SmsApplicationSid), err)
+		}
 	}
 	for range 2 {
 		if err := a.Disconnect(t.Context(), ep); err != nil {
@@ -195,17 +208,21 @@ func TestCheck_MessagingService(t *testing.T) {
 
 // Check succeeds on a server without Messaging Services.
 func TestCheck_NoMessagingServices(t *testing.T) {
+	const list, member = "Services.list", "Services.PhoneNumbers.fetch"
 	for name, c := range map[string]struct {
+		call        string
 		fault       simulator.Fault
 		wantWarning bool
 	}{
-		"not found":   {simulator.Fault{Status: 404, Body: "404 page not found"}, false},
-		"forbidden":   {simulator.Fault{Status: 403, Body: `{"code":20403}`}, false},
-		"unavailable": {simulator.Fault{Status: 503}, true},
+		"not found":           {list, simulator.Fault{Status: 404, Body: "404 page not found"}, false},
+		"forbidden":           {list, simulator.Fault{Status: 403, Body: `{"code":20403}`}, false},
+		"unavailable":         {list, simulator.Fault{Status: 503}, true},
+		"numbers unavailable": {member, simulator.Fault{Status: 503}, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			tw, a := newSimulator(t, adapters.SMS)
-			tw.Arm("Services.list", c.fault)
+			tw.AddService(testAccountSID, "", "+15005550008")
+			tw.Arm(c.call, c.fault)
 			ep := endpoint(adapters.SMS)
 			ep.Settings = nil
 			ep, err := a.Check(t.Context(), ep)

@@ -79,6 +79,7 @@ func sendFaults(tw *simulator.Twilio) map[string]adaptertest.Fault {
 		Body:   "<html>" + strings.Repeat("x", 8<<10) + "</html>",
 		Header: http.Header{"Content-Type": {"text/html"}},
 	}
+	later := simulator.Fault{Status: 503, Body: "<html>", Header: http.Header{"Retry-After": {"3"}}}
 	redirect := simulator.Fault{Status: 307, Header: http.Header{"Location": {"http://127.0.0.1:1/"}}}
 	throttled := twilioFault(429, 20429)
 	throttled.Header.Set("Retry-After", "3")
@@ -99,6 +100,7 @@ func sendFaults(tw *simulator.Twilio) map[string]adaptertest.Fault {
 		"WhatsApp window ended": {twilioFault(400, 63016), adapters.Refused},
 		"500":                   {twilioFault(500, 20500), adapters.Unreachable},
 		"502 in HTML":           {html, adapters.Unreachable},
+		"503 in HTML for now":   {later, adapters.Unreachable},
 		"503 without a body":    {simulator.Fault{Status: 503}, adapters.Unreachable},
 		"200 in HTML":           {simulator.Fault{Status: 200, Body: "<!doctype html>log in"}, adapters.Unreachable},
 		"403 in HTML":           {simulator.Fault{Status: 403, Body: "<html>"}, adapters.Unreachable},

@@ -66,6 +66,7 @@ func TestReceive_LooksSplit(t *testing.T) {
 		{"Body", "From+14155559999 to you"},
 		{"Body", "MessageSid" + otherSID[:20]},
 		{"Body", "FromACMEFromCity"},
+		{"Body", "From+14155559999From, as he says"},
 		{"Body", "From72975Interactive"},
 		append([]string{"Label", "Fromagerie Dupont"}, location...),
 		append([]string{"Label", "From A to B"}, location...),

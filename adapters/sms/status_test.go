@@ -2,6 +2,7 @@ package sms
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -19,9 +20,12 @@ func TestStatus(t *testing.T) {
 		change   func(*simulator.Twilio)
 		token    string
 		previous string
+		last     time.Duration     // age of the last message; 0 if there is none
+		settings map[string]string // of the endpoint
 
-		fault  string // part of it, also of an error; "" for none
-		repair time.Duration
+		fault    string // part of it, also of an error; "" for none
+		repair   time.Duration
+		warnings []string
 	}{
 		{name: "webhook as set up"},
 		{
@@ -42,6 +46,21 @@ func TestStatus(t *testing.T) {
 		{name: "secondary token before it is promoted", token: secondary, previous: testAuthToken},
 		{
 			name:   "service that overrides the webhook",
+			change: func(tw *simulator.Twilio) { tw.AddService(testAccountSID, foreign, testNumber) },
+			fault:  "Messaging Service",
+		},
+		{
+			name: "new service that overrides the webhook, soon after a message", last: time.Minute,
+			change: func(tw *simulator.Twilio) { tw.AddService(testAccountSID, foreign, testNumber) },
+		},
+		{
+			name: "known service that overrides the webhook, soon after a message", last: time.Minute,
+			settings: map[string]string{adapters.MessagingService: testServiceSID},
+			change:   func(tw *simulator.Twilio) { tw.AddService(testAccountSID, foreign, testNumber) },
+			fault:    "Messaging Service",
+		},
+		{
+			name: "service that overrides the webhook, long after a message", last: 2 * time.Hour,
 			change: func(tw *simulator.Twilio) { tw.AddService(testAccountSID, foreign, testNumber) },
 			fault:  "Messaging Service",
 		},
@@ -70,6 +89,10 @@ func TestStatus(t *testing.T) {
 			fault: "Authenticate",
 		},
 		{name: "WhatsApp", channel: adapters.WhatsApp},
+		{
+			name: "WhatsApp with a warning of the set-up", channel: adapters.WhatsApp,
+			settings: map[string]string{adapters.Warning: "Enter the webhook."}, warnings: []string{"Enter the webhook."},
+		},
 		{name: "WhatsApp with the secondary token", channel: adapters.WhatsApp, token: secondary, fault: "secondary"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -92,7 +115,14 @@ func TestStatus(t *testing.T) {
 			if tt.change != nil {
 				tt.change(tw)
 			}
-			got, err := a.Status(t.Context(), ep, time.Time{})
+			last := time.Time{}
+			if tt.last != 0 {
+				last = time.Now().Add(-tt.last)
+			}
+			if tt.settings != nil {
+				ep.Settings = tt.settings
+			}
+			got, err := a.Status(t.Context(), ep, last)
 			fault := got.Fault
 			if err != nil {
 				se := asSetupError(t, err)
@@ -102,8 +132,8 @@ func TestStatus(t *testing.T) {
 				}
 			}
 			if (fault == "") != (tt.fault == "") || !strings.Contains(fault, tt.fault) || got.RepairInterval != tt.repair ||
-				strings.Contains(fault, "secret-path") {
-				t.Errorf("Status() = %+v, %v, want fault %q, repair %v", got, err, tt.fault, tt.repair)
+				strings.Contains(fault, "secret-path") || !slices.Equal(got.Warnings, tt.warnings) {
+				t.Errorf("Status() = %+v, %v, want fault %q, repair %v, warnings %q", got, err, tt.fault, tt.repair, tt.warnings)
 			}
 		})
 	}
