@@ -63,6 +63,7 @@ const (
 	Ambiguous   Reason = "ambiguous"   // the connection broke after the request was sent: it may have been accepted
 	Throttled   Reason = "throttled"   // rate limited by the channel: not accepted
 	Refused     Reason = "refused"     // rejected by the channel
+	TooLong     Reason = "too_long"    // rejected by the channel because of its length: smaller parts may be accepted
 	Blocked     Reason = "blocked"     // the person blocked the bot, left, or no longer exists
 	OptedOut    Reason = "opted_out"   // the person unsubscribed at the carrier
 	Moved       Reason = "moved"       // the chat has another ID now: SendError.NewChatID

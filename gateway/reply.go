@@ -48,9 +48,33 @@ type OutboxRow struct {
 	OtherIDs     []string      // provider's IDs of other replies with the same text, if it may have been sent
 }
 
+// minPart is the length of the shortest text that is divided if its channel finds it too long.
+const minPart = 100
+
+// DivideReply returns row as several parts of at most half its length, for a channel that found it too long.
+// The first part has the ID of row and takes its place; the others follow it. It returns nil if row is too
+// short to be divided.
+func DivideReply(a adapters.Adapter, row OutboxRow) []OutboxRow {
+	limits := a.Limits()
+	if limits.MaxText = (limits.Measure(row.Text) + 1) / 2; limits.MaxText < minPart {
+		return nil
+	}
+	var rows []OutboxRow
+	for _, text := range limits.Split(row.Text) {
+		part := row
+		part.Text = text
+		if len(rows) > 0 {
+			part.ID, part.ReplyTo, part.Attempts = NewID(), "", 0
+		}
+		rows = append(rows, part)
+	}
+	return rows
+}
+
 // A SendResult is the result of one attempt to send a reply.
 type SendResult struct {
 	Row           OutboxRow
+	Rest          []OutboxRow // further parts, if Row was divided and is only the first one now
 	Status        adapters.Status
 	ProviderID    string
 	Reason        adapters.Reason

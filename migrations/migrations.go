@@ -8,7 +8,7 @@ import (
 )
 
 // Latest is the number of the newest migration, which the program requires.
-const Latest = 19
+const Latest = 20
 
 //go:embed postgres/*.sql sqlite/*.sql
 var files embed.FS

@@ -41,7 +41,8 @@ func (s *Store) PendingReplies(
 			left join identities i on i.tenant_id = c.tenant_id and i.id = c.identity_id
 			where o.tenant_id = $1 and o.conversation_id = $2 and o.status in ('queued', 'sending')
 				and (o.cause <> 'reminder' or o.due_at <= ` + s.dialect.Now + `)
-			order by o.seq limit $3`, Args: []any{l.TenantID, l.ConversationID, gateway.FetchLimit},
+			order by coalesce(o.part_of, o.seq), o.part limit $3`,
+			Args: []any{l.TenantID, l.ConversationID, gateway.FetchLimit},
 			Read: sqldb.ScanInto(&replies, func(sc sqldb.ScanFunc) (gateway.OutboxRow, error) { return s.scanOutbox(sc, l) }),
 		},
 		{
@@ -175,13 +176,17 @@ func (s *Store) sendStmts(tenant string, r gateway.SendResult, now time.Time) ([
 		if err != nil {
 			return nil, err
 		}
-		return []sqldb.Statement{{Query: `
+		stmts, err := s.divideStmts(tenant, r, now)
+		if err != nil {
+			return nil, err
+		}
+		return append(stmts, sqldb.Statement{Query: `
 			update outbox set status = 'queued', due_at = ` + s.dialect.NowPlusExpr("$3") +
 			`, reason = $4, code = $5, place = $6, maybe = $7, updated_at = $8
 			where tenant_id = $1 and id = $2`, Args: []any{
 			tenant, id, r.Delay.Seconds(), sqldb.TextOrNull(string(r.Reason)),
 			sqldb.TextOrNull(r.Code), place, r.PossiblySent, now,
-		}}}, nil
+		}}), nil
 	case adapters.Sent:
 		return []sqldb.Statement{
 			{Query: `update outbox set status = 'sent', provider_id = $3, reason = null, code = null, updated_at = $4
@@ -196,6 +201,36 @@ func (s *Store) sendStmts(tenant string, r gateway.SendResult, now time.Time) ([
 			Args: []any{tenant, id, string(r.Status), sqldb.TextOrNull(string(r.Reason)), sqldb.TextOrNull(r.Code), now},
 		}}, nil
 	}
+}
+
+// divideStmts returns the statements that store the parts of a reply in the place of the whole, or none if it
+// was not divided. Parts sort behind each other and before later replies, however often they are divided:
+// each has the position of the reply in part_of, and in part two digits for each division.
+func (s *Store) divideStmts(tenant string, r gateway.SendResult, now time.Time) ([]sqldb.Statement, error) {
+	if len(r.Rest) == 0 {
+		return nil, nil
+	}
+	var stmts []sqldb.Statement
+	for i, o := range r.Rest {
+		place, err := s.sealChat(tenant, o.ID, o.Chat)
+		if err != nil {
+			return nil, err
+		}
+		stmts = append(stmts, sqldb.Statement{
+			Query: `
+			insert into outbox (id, tenant_id, conversation_id, instance_id, channel, recipient, place, text, cause,
+				message_id, due_at, created_at, updated_at, part_of, part)
+			select $3, tenant_id, conversation_id, instance_id, channel, recipient, $4, $5, cause,
+				message_id, due_at, created_at, $6, coalesce(part_of, seq), part || $7
+			from outbox where tenant_id = $1 and id = $2`,
+			Args: []any{tenant, r.Row.ID, o.ID, place, o.Text, now, fmt.Sprintf("%02d", i+1)},
+		})
+	}
+	return append(stmts, sqldb.Statement{
+		Query: `update outbox set text = $3, part_of = coalesce(part_of, seq), part = part || '00'
+			where tenant_id = $1 and id = $2`,
+		Args: []any{tenant, r.Row.ID, r.Row.Text},
+	}), nil
 }
 
 // receiptStmt updates the status of a reply from its receipt.

@@ -127,6 +127,60 @@ func TestPendingReplies_OtherIDs(t *testing.T) {
 	})
 }
 
+// TestOutbox_Parts checks that the parts of a reply are sent in its place, also if one of them is divided again
+// or was being sent when the gateway stopped.
+func TestOutbox_Parts(t *testing.T) {
+	forEachFixture(t, func(t *testing.T, f *fixture) {
+		f.insertMessages(f.arrival("1", "m1", "hello"))
+		question := f.reply("abcdef")
+		question.ReplyTo, question.Chat = "506", adapters.Chat{ID: "1", ReplyToken: "secret"}
+		f.apply(gateway.Commit{Lease: f.lease(gateway.InboxQueue, "one")[0], Release: true, Replies: []gateway.OutboxRow{
+			f.reply("before"), question, f.reply("after"),
+		}})
+		l := f.lease(gateway.OutboxQueue, "one")[0]
+		divide := func(row gateway.OutboxRow, texts ...string) {
+			r := gateway.SendResult{Row: row, Status: adapters.Queued, Reason: adapters.TooLong}
+			r.Row.Text = texts[0]
+			for _, text := range texts[1:] {
+				part := row
+				part.ID, part.Text, part.ReplyTo = newID(), text, ""
+				r.Rest = append(r.Rest, part)
+			}
+			f.apply(gateway.Commit{Lease: l, SendResults: []gateway.SendResult{r}})
+		}
+		pending := func(want ...string) []gateway.OutboxRow {
+			t.Helper()
+			rows, _, err := f.PendingReplies(t.Context(), l)
+			var texts []string
+			for _, row := range rows {
+				texts = append(texts, row.Text)
+			}
+			if err != nil || !slices.Equal(texts, want) {
+				t.Fatalf("PendingReplies() = %q, %v, want %q", texts, err, want)
+			}
+			return rows
+		}
+		divide(pending("before", "abcdef", "after")[1], "ab", "cd", "ef")
+		divide(pending("before", "ab", "cd", "ef", "after")[2], "c", "d")
+		divide(pending("before", "ab", "c", "d", "ef", "after")[1], "a", "b")
+		rows := pending("before", "a", "b", "c", "d", "ef", "after")
+		for i, row := range rows[1:6] {
+			if row.Chat.ReplyToken != "secret" || row.Recipient != "1" || (row.ReplyTo == "506") != (i == 0) {
+				t.Errorf("part %d = %+v", i, row)
+			}
+		}
+		f.apply(gateway.Commit{Lease: l, SendResults: []gateway.SendResult{
+			{Row: rows[0], Status: adapters.Sent, ProviderID: "1"},
+			{Row: rows[1], Status: adapters.Sent, ProviderID: "2"},
+			{Row: rows[2], Status: gateway.Sending},
+		}})
+		rows = pending("b", "c", "d", "ef", "after")
+		if rows[0].Status != gateway.Sending || rows[1].Status != adapters.Queued {
+			t.Errorf("states after a crash = %q, %q, want sending, queued", rows[0].Status, rows[1].Status)
+		}
+	})
+}
+
 // reply returns a reply in the conversation with "1".
 func (f *fixture) reply(text string) gateway.OutboxRow {
 	return gateway.OutboxRow{

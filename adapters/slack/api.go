@@ -140,6 +140,8 @@ func reasonForCode(code string) adapters.Reason {
 		return adapters.Ambiguous // Slack documents that part of the work may have been done
 	case "service_unavailable", "request_timeout", "team_added_to_org", "org_login_required":
 		return adapters.Unreachable
+	case "msg_too_long", "msg_blocks_too_long":
+		return adapters.TooLong
 	case "cannot_dm_bot", "messages_tab_disabled", "is_inactive":
 		return adapters.Blocked
 	}

@@ -2,10 +2,6 @@ package slack_test
 
 import (
 	"errors"
-	"net/http"
-	"net/http/httptest"
-	"slices"
-	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -143,73 +139,19 @@ func TestSend_ResponseURLUsedUp(t *testing.T) {
 	}
 }
 
-// TestSend_TooLong checks that a text that Slack finds too long is sent in parts, each once, also if
-// sending the second part fails at first.
+// TestSend_TooLong checks that a text that Slack finds too long is neither posted nor tried elsewhere, so that the
+// gateway sends it in parts.
 func TestSend_TooLong(t *testing.T) {
-	text := strings.TrimSpace(strings.Repeat("twelve chars ", 200))
-	for name, second := range map[string]*simulator.Fault{
-		"at once": nil, "throttled": {Status: 429}, "lost response": {Cut: true},
-	} {
-		t.Run(name, func(t *testing.T) {
-			s, _ := newSimulator(t)
-			s.AddRoom("C1", false)
-			calls := 0
-			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				if strings.HasSuffix(r.URL.Path, "chat.postMessage") {
-					if calls++; calls == 3 && second != nil {
-						s.Arm("chat.postMessage", *second)
-					}
-				}
-				s.ServeHTTP(w, r)
-			}))
-			t.Cleanup(server.Close)
-			a := &slack.Adapter{APIURL: server.URL + "/api/"}
-			reply := adapters.Reply{ID: "r1", To: steve.Chat(), Chat: adapters.Chat{ID: "C1", Group: true}, Text: text}
-			tooLong := simulator.Fault{Status: 200, Body: `{"ok":false,"error":"msg_too_long"}`}
-			s.Arm("chat.postMessage", tooLong)
-			_, err := a.Send(t.Context(), endpoint(), reply)
-			if second != nil {
-				var se *adapters.SendError
-				if !errors.As(err, &se) || se.Reason != adapters.Ambiguous {
-					t.Fatalf("Send() = %v, want ambiguous", err)
-				}
-				reply.MaybeSent = true
-				s.Arm("chat.postMessage", tooLong)
-				_, err = a.Send(t.Context(), endpoint(), reply)
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			var parts []string
-			for _, l := range s.Replies("C1") {
-				parts = append(parts, l.Text)
-			}
-			if len(parts) != 2 || strings.Join(parts, " ") != text {
-				t.Errorf("parts = %q, want the text in two", parts)
-			}
-		})
-	}
-	tooLong := simulator.Fault{Status: 200, Body: `{"ok":false,"error":"msg_too_long"}`}
-	for name, c := range map[string]struct {
-		text   string
-		faults []simulator.Fault // of the first calls
-		reason adapters.Reason
-	}{
-		"always too long":      {text, slices.Repeat([]simulator.Fault{tooLong}, 8), adapters.Refused},
-		"divided":              {strings.Repeat("a ", 99) + "b", []simulator.Fault{tooLong}, ""},
-		"too short to divide":  {strings.Repeat("a ", 98) + "bc", []simulator.Fault{tooLong}, adapters.Refused},
-		"first part throttled": {text, []simulator.Fault{tooLong, {Status: 429}}, adapters.Throttled},
+	for name, chat := range map[string]adapters.Chat{
+		"room": {ID: "C1", Group: true}, "thread": {ID: "C1", Group: true, Thread: "1.1"}, "direct": {ID: steve.ID},
 	} {
 		s, a := newSimulator(t)
 		s.AddRoom("C1", false)
-		for _, f := range c.faults {
-			s.Arm("chat.postMessage", f)
-		}
-		reply := adapters.Reply{ID: "r1", Chat: adapters.Chat{ID: "C1", Group: true}, Text: c.text}
-		_, err := a.Send(t.Context(), endpoint(), reply)
+		s.Arm("chat.postMessage", simulator.Fault{Status: 200, Body: `{"ok":false,"error":"msg_too_long"}`})
+		_, err := a.Send(t.Context(), endpoint(), adapters.Reply{ID: "r1", To: steve.Chat(), Chat: chat, Text: "long"})
 		var se *adapters.SendError
-		if errors.As(err, &se) && se.Reason != c.reason || (err == nil) != (c.reason == "") {
-			t.Errorf("%s: Send() = %v, want %q", name, err, c.reason)
+		if !errors.As(err, &se) || se.Reason != adapters.TooLong || len(s.Replies("")) != 0 {
+			t.Errorf("Send() to a %s = %v with replies %v, want too long", name, err, s.Replies(""))
 		}
 	}
 }

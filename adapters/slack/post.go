@@ -3,16 +3,12 @@ package slack
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 
 	api "github.com/slack-go/slack"
 
 	"hydragate/adapters"
 )
-
-// minPart is the length of the shortest text that is divided if Slack finds it too long.
-const minPart = 100
 
 // A target is where a message is posted.
 type target struct{ channel, thread string }
@@ -33,8 +29,6 @@ func (p post) send(ctx context.Context, id, text string, to target) (ts string, 
 	switch {
 	case first == nil:
 		return ts, nil
-	case first.Code == "msg_too_long":
-		return p.sendParts(ctx, id, text, to, first)
 	case to.thread != "" && isThreadError(first.Code):
 		return p.send(ctx, id, text, target{channel: to.channel})
 	case isChannelError(first.Code):
@@ -79,28 +73,6 @@ func (p post) once(ctx context.Context, id, text string, to target) (string, *ad
 	return ts, nil
 }
 
-// sendParts posts text in parts of half its length. If a part cannot be posted now, the outcome is
-// ambiguous, so that the parts before it are looked up and not repeated.
-func (p post) sendParts(
-	ctx context.Context, id, text string, to target, tooLong *adapters.SendError,
-) (ts string, err error) {
-	limits := p.adapter.Limits()
-	if limits.MaxText = (limits.Measure(text) + 1) / 2; limits.MaxText < minPart {
-		return "", tooLong
-	}
-	for i, part := range limits.Split(text) {
-		ts, err = p.send(ctx, fmt.Sprintf("%s/%d", id, i), part, to)
-		var e *adapters.SendError
-		if i > 0 && errors.As(err, &e) && e.Retryable() {
-			e.Reason = adapters.Ambiguous
-		}
-		if err != nil {
-			return "", err
-		}
-	}
-	return ts, nil
-}
-
 // sendElsewhere posts text where the app may if it may not post at to, as refused reports: to the
 // response URL, or to the person. What was written in a channel is answered to the person only if
 // there is a response URL.
@@ -131,7 +103,7 @@ func (p post) sendElsewhere(
 	switch {
 	case err == nil:
 		return ts, nil
-	case err.Retryable():
+	case err.Retryable() || err.Reason == adapters.TooLong:
 		return "", err
 	}
 	return "", refused

@@ -28,9 +28,8 @@ const (
 // The reply to a slash command, and to an interaction of a person of another workspace, goes to its
 // response URL while Slack accepts it there, and is visible only to that person. Any other goes to the
 // chat; if Slack does not let the app post there, to the response URL, if there is one, and then to the
-// direct conversation. A reply in a thread that is gone is posted without it, and a text that Slack
-// finds too long in parts. A reply that may already have been posted is looked up first, if the token
-// permits.
+// direct conversation. A reply in a thread that is gone is posted without it. A reply that may already
+// have been posted is looked up first, if the token permits.
 func (a *Adapter) Send(ctx context.Context, ep adapters.Endpoint, reply adapters.Reply) (string, error) {
 	tokens := ep.Current(adapters.BotToken)
 	if len(tokens) == 0 {

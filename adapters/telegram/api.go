@@ -201,8 +201,17 @@ func (s response) sendError() *adapters.SendError {
 		e.Reason = adapters.Conflict
 	case s.Parameters.MigrateTo != 0:
 		e.Reason, e.NewChatID = adapters.Moved, formatInt(s.Parameters.MigrateTo)
+	case s.isTooLong():
+		e.Reason = adapters.TooLong
 	}
 	return e
+}
+
+// isTooLong reports whether Telegram refused a text because of its length, which it counts after it has found
+// the entities: "message is too long", "MESSAGE_TOO_LONG", "MEDIA_CAPTION_TOO_LONG" and others.
+func (s response) isTooLong() bool {
+	description := strings.ToLower(strings.ReplaceAll(s.Description, "_", " "))
+	return s.Code == http.StatusRequestEntityTooLarge || strings.Contains(description, "too long")
 }
 
 // An apiError is Telegram's description of an error. It prints only phrases that are known to
@@ -213,7 +222,8 @@ func (e *apiError) Error() string {
 	for _, phrase := range [...]string{
 		"bot was blocked by the user", "user is deactivated", "bot was kicked", "bot is not a member",
 		"bot can't initiate conversation", "bot can't send messages to bots", "chat not found",
-		"message thread not found", "TOPIC_CLOSED", "message is too long", "message text is empty", "not enough rights",
+		"message thread not found", "TOPIC_CLOSED", "message is too long", "MESSAGE_TOO_LONG",
+		"CAPTION_TOO_LONG", "caption is too long", "ENTITIES_TOO_LONG", "message text is empty", "not enough rights",
 		"have no rights", "group chat was upgraded", "message to be replied not found", "Too Many Requests",
 		"Unauthorized", "can't use getUpdates method while webhook is active",
 		"terminated by other getUpdates request; make sure that only one bot instance is running",

@@ -159,7 +159,7 @@ func TestSend_Rejected(t *testing.T) {
 		reason adapters.Reason
 	}{
 		"blocked":    {adapters.Reply{To: "712345678", Text: "hi"}, adapters.Blocked},
-		"too long":   {adapters.Reply{To: "7", Text: strings.Repeat("😀", 2049)}, adapters.Refused},
+		"too long":   {adapters.Reply{To: "7", Text: strings.Repeat("😀", 2049)}, adapters.TooLong},
 		"blank":      {adapters.Reply{To: "7", Text: " \n"}, adapters.Refused},
 		"not a chat": {adapters.Reply{To: "+61400111222", Text: "hi"}, adapters.Refused},
 		"elsewhere":  {adapters.Reply{To: "7", Chat: adapters.Chat{ID: "business:bZ:7"}, Text: "hi"}, adapters.Refused},

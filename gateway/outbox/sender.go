@@ -271,7 +271,22 @@ func (s *Sender) sendOnce(ctx context.Context, row gateway.OutboxRow, resend boo
 	if se.Reason == adapters.BadSecret && s.Notices != nil {
 		s.Notices.Notify(ctx, ep, gateway.Notice{Kind: gateway.SendRefused, Reason: se.Code})
 	}
+	if parts := divide(a, row, se); parts != nil {
+		s.Log.WarnContext(ctx, "reply divided, the channel found it too long", "channel", row.Channel,
+			"instance", row.InstanceID, "id", row.ID, "code", se.Code, "parts", len(parts))
+		return gateway.SendResult{
+			Row: parts[0], Rest: parts[1:], Status: adapters.Queued, Reason: se.Reason, Code: se.Code,
+		}
+	}
 	return s.retryResult(row, se)
+}
+
+// divide returns the parts in which a row is sent that its channel found too long, or nil.
+func divide(a adapters.Adapter, row gateway.OutboxRow, se *adapters.SendError) []gateway.OutboxRow {
+	if se.Reason != adapters.TooLong || row.Age > maxReplyAge {
+		return nil
+	}
+	return gateway.DivideReply(a, row)
 }
 
 // retryResult returns the result of a failed attempt: queued for a retry, failed, or unknown if the
