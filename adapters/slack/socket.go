@@ -193,12 +193,7 @@ func (s *socket) readFrame(silence time.Duration) (frame, error) {
 	if err != nil {
 		return frame{}, err
 	}
-	if len(raw) > maxFrame {
-		if _, err := io.Copy(io.Discard, r); err != nil {
-			return frame{}, err
-		}
-	}
-	return decodeFrame(raw), nil
+	return decodeFrame(raw), nil // NextReader skips the rest of a frame that is too long
 }
 
 // extendDeadline sets the read deadline, which is never later than closesAt.

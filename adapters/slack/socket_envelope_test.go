@@ -251,6 +251,7 @@ func TestSocket_ForgedEnvelopes(t *testing.T) {
 }
 
 func TestSocket_MalformedFrames(t *testing.T) {
+	longest := `{"envelope_id":"e1","type":"brand_new","payload":{"text":"` + strings.Repeat("a", 2564<<10-61) + `"}}`
 	huge := `{"envelope_id":"e1","type":"events_api","payload":{"text":"` + strings.Repeat("a", 3<<20) + `"}}`
 	for name, c := range map[string]struct {
 		frame string
@@ -280,6 +281,7 @@ func TestSocket_MalformedFrames(t *testing.T) {
 		"ID is huge":         {`{"envelope_id":"` + strings.Repeat("e", 4096) + `","type":"brand_new"}`, "", -1, false},
 		"ID is markup":       {`{"envelope_id":"<a>\n","type":"brand_new"}`, "", -1, false},
 		"ID in the payload":  {`{"type":"events_api","payload":{"envelope_id":"e1"},`, "", -1, false},
+		"longest":            {longest, "e1", -1, false},
 		"huge":               {huge, "e1", 2560 << 10, false},
 		"endless":            {`{"envelope_id":"e1","a":"` + strings.Repeat("a", 9<<20), "", 0, true},
 	} {

@@ -20,6 +20,7 @@ func TestStatus(t *testing.T) {
 		warning string
 	}{
 		{name: "scopes not reported", change: func(*simulator.SlackApp) {}},
+		{name: "no settings", change: func(*simulator.SlackApp) {}},
 		{name: "all scopes", change: func(a *simulator.SlackApp) { a.Scopes = all }},
 		{name: "no scope to write", change: func(a *simulator.SlackApp) { a.Scopes = all[1:] }, fault: "missing_scope"},
 		{
@@ -43,7 +44,14 @@ func TestStatus(t *testing.T) {
 			app := simulator.SlackApp{AppID: appID, TeamID: teamID, TeamName: "Example", BotUserID: botUserID, Token: botToken}
 			tt.change(&app)
 			s.AddApp(app)
-			got, err := a.Status(t.Context(), endpoint(), time.Time{})
+			ep, bot := endpoint(), botUserID
+			if tt.name == "no settings" {
+				ep.Settings, bot = nil, ""
+			}
+			got, err := a.Status(t.Context(), ep, time.Time{})
+			if s := got.Settings; err == nil && (s[adapters.TeamName] != "Example" || s[adapters.BotUserID] != bot) {
+				t.Errorf("settings = %v, want the name of the workspace and what was set", s)
+			}
 			fault, warnings := got.Fault, strings.Join(got.Warnings, "\n")
 			if err != nil {
 				se, ok := errors.AsType[*adapters.SetupError](err)
