@@ -20,9 +20,9 @@ import (
 // message takes the same path as a real one: the simulated provider posts it, signed, to the
 // gateway's webhook.
 //
-// It is an http.Handler with three routes: GET / returns a ControlInfo, POST /say accepts a
-// SendRequest and returns a SendResponse, and GET /transcript?channel=&as=&after=&wait= returns a
-// TranscriptPage. Errors are {"error": "…"}. It has no authentication and must only be served on
+// It is an http.Handler with four routes: GET / returns a ControlInfo, POST /say accepts a
+// SendRequest and returns a SendResponse, POST /fault accepts a FaultRequest, and
+// GET /transcript?channel=&as=&after=&wait= returns a TranscriptPage. Errors are {"error": "…"}. It has no authentication and must only be served on
 // loopback.
 type Control struct {
 	Telegram *Telegram
@@ -223,7 +223,7 @@ func (c *Control) slackUser(sender string) SlackUser {
 	return SlackUser{Team: c.Team, ID: sender}
 }
 
-// ServeHTTP handles the three routes for programs on this machine. It rejects requests that a web
+// ServeHTTP handles the routes for programs on this machine. It rejects requests that a web
 // page could send from a browser.
 func (c *Control) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !isLoopback(r.Host) {
@@ -238,10 +238,12 @@ func (c *Control) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}})
 	case "POST /say":
 		c.serveSend(w, r)
+	case "POST /fault":
+		c.serveFault(w, r)
 	case "GET /transcript":
 		c.serveTranscript(w, r)
 	default:
-		writeControlError(w, http.StatusNotFound, errors.New("the routes are GET /, POST /say and GET /transcript"))
+		writeControlError(w, http.StatusNotFound, errors.New("the routes are GET /, POST /say, POST /fault and GET /transcript"))
 	}
 }
 
@@ -257,15 +259,38 @@ func isLoopback(host string) bool {
 
 const maxSendRequest = 256 << 10
 
-func (c *Control) serveSend(w http.ResponseWriter, r *http.Request) {
+// readControl decodes the body of a request. If it is invalid, readControl answers and returns false.
+func readControl(w http.ResponseWriter, r *http.Request, fields string, into any) bool {
 	if r.Header.Get("Content-Type") != "application/json" { // a form on a web page cannot send it
 		err := errors.New("the Content-Type must be application/json")
 		writeControlError(w, http.StatusUnsupportedMediaType, err)
+		return false
+	}
+	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxSendRequest)).Decode(into); err != nil {
+		writeControlError(w, http.StatusBadRequest, errors.New("the body must be JSON with "+fields))
+		return false
+	}
+	return true
+}
+
+func (c *Control) serveFault(w http.ResponseWriter, r *http.Request) {
+	var f FaultRequest
+	if !readControl(w, r, "channel, fault and end", &f) {
 		return
 	}
+	switch err := c.SetFault(r.Context(), f); {
+	case errors.Is(err, ErrUnknownFault):
+		writeControlError(w, http.StatusBadRequest, err)
+	case err != nil:
+		writeControlError(w, http.StatusBadGateway, err)
+	default:
+		writeControlJSON(w, http.StatusOK, f)
+	}
+}
+
+func (c *Control) serveSend(w http.ResponseWriter, r *http.Request) {
 	var s SendRequest
-	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxSendRequest)).Decode(&s); err != nil {
-		writeControlError(w, http.StatusBadRequest, errors.New("the body must be JSON with channel, as, name and text"))
+	if !readControl(w, r, "channel, as, name and text", &s) {
 		return
 	}
 	reply, err := c.Send(r.Context(), s)

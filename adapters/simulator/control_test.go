@@ -212,6 +212,9 @@ func TestControl_HTTP(t *testing.T) {
 		{"other host", "GET", "/", "", "web.example", "", 403, `"error"`},
 		{"localhost", "GET", "/", "", "localhost:8089", "", 200, `"addresses"`},
 		{"IPv6", "GET", "/", "", "[::1]:8089", "", 200, `"addresses"`},
+		{"fault", "POST", "/fault", jsonType, "", `{"channel":"telegram","fault":"token_revoked"}`, 200, `"token_revoked"`},
+		{"end of a fault", "POST", "/fault", jsonType, "", `{"channel":"telegram","fault":"slow","end":true}`, 200, `"end"`},
+		{"unknown fault", "POST", "/fault", jsonType, "", `{"channel":"sms","fault":"missing_scope"}`, 400, "unknown fault"},
 		{"unknown route", "GET", "/else", "", "", "", 404, `"error"`},
 		{"transcript of invalid sender", "GET", "/transcript?channel=sms&as=1", "", "", "", 400, `"error"`},
 	} {

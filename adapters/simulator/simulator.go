@@ -118,15 +118,18 @@ type Fault struct {
 	Status int
 	Header http.Header
 	Body   string
-	Hang   bool // process the request and do not respond
-	Cut    bool // process the request and close the connection
+	Hang   bool          // process the request and do not respond
+	Cut    bool          // process the request and close the connection
+	Delay  time.Duration // process the request after this time, and respond
 }
 
 // Faults holds the faults for future calls by method name. The zero value is ready to use. A Faults
 // is safe for concurrent use.
 type Faults struct {
-	mu    sync.Mutex
-	armed map[string][]Fault
+	mu     sync.Mutex
+	armed  map[string][]Fault
+	broken map[[2]string]Fault // by account and method
+	hits   map[[2]string]int   // calls with a fault of Break, by account and method
 }
 
 // Arm adds faults for the next calls of method, one for each call.
@@ -139,10 +142,58 @@ func (fs *Faults) Arm(method string, faults ...Fault) {
 	fs.armed[method] = append(fs.armed[method], faults...)
 }
 
-// pop removes and returns the fault for this call of method. It reports whether there is one.
-func (fs *Faults) pop(method string) (Fault, bool) {
+// AllMethods is the method of Break for all calls of an account.
+const AllMethods = "*"
+
+// Break adds a fault for all calls of a method with the credentials of an account, until Mend: the username
+// of a Telegram bot, the SID of a Twilio account, or the ID of a Slack app.
+func (fs *Faults) Break(account, method string, f Fault) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
+	if fs.broken == nil {
+		fs.broken, fs.hits = map[[2]string]Fault{}, map[[2]string]int{}
+	}
+	fs.broken[[2]string{account, method}] = f
+}
+
+// Mend removes the faults that Break has added for an account.
+func (fs *Faults) Mend(account string) {
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	maps.DeleteFunc(fs.broken, func(key [2]string, _ Fault) bool { return key[0] == account })
+}
+
+// BrokenCalls returns the number of calls of a method for which an account had a fault of Break.
+func (fs *Faults) BrokenCalls(account, method string) int {
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	return fs.hits[[2]string{account, method}]
+}
+
+// take returns the fault for this call of an account. It reports whether there is one. A fault that only
+// delays the call has ended when take returns.
+func (fs *Faults) take(r *http.Request, account, method string) (Fault, bool) {
+	f, ok := fs.pop(account, method)
+	if ok && f.Delay > 0 {
+		select {
+		case <-time.After(f.Delay):
+		case <-r.Context().Done():
+		}
+		return Fault{}, false
+	}
+	return f, ok
+}
+
+// pop removes and returns the fault for this call of method. It reports whether there is one.
+func (fs *Faults) pop(account, method string) (Fault, bool) {
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	for _, m := range []string{method, AllMethods} {
+		if f, ok := fs.broken[[2]string{account, m}]; ok && account != "" {
+			fs.hits[[2]string{account, method}]++
+			return f, true
+		}
+	}
 	q := fs.armed[method]
 	if len(q) == 0 {
 		return Fault{}, false

@@ -78,6 +78,8 @@ type SlackApp struct {
 
 	// SocketModeOff means that Socket Mode was disabled in the app's settings.
 	SocketModeOff bool
+	// OtherSockets is the number of connections that other programs have opened for the app.
+	OtherSockets int
 }
 
 // A SlackUser is a person with an account in a workspace. In a shared channel, it may be another
@@ -154,6 +156,16 @@ func (s *Slack) AddApp(app SlackApp) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.apps[app.AppID] = app
+}
+
+// ChangeApp changes an installed app. It does nothing if there is no such app.
+func (s *Slack) ChangeApp(appID string, change func(app *SlackApp)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if app, ok := s.apps[appID]; ok {
+		change(&app)
+		s.apps[appID] = app
+	}
 }
 
 // AddUser adds a person who has not sent a message yet.

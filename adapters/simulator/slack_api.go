@@ -44,7 +44,7 @@ func (s *Slack) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		writeSlackJSON(w, slackError("invalid_form_data"))
 		return
 	}
-	fault, faulty := s.pop(method)
+	fault, faulty := s.take(r, s.appOfToken(r), method)
 	if faulty && !fault.afterProcessing() {
 		fault.respond(w, r)
 		return
@@ -55,6 +55,22 @@ func (s *Slack) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	writeSlackJSON(w, response)
+}
+
+// appOfToken returns the ID of the app whose token a call has, or "" if there is none.
+func (s *Slack) appOfToken(r *http.Request) string {
+	token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	if !ok {
+		token = r.PostForm.Get("token")
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, app := range s.apps {
+		if token != "" && (token == app.Token || token == app.AppToken) {
+			return app.AppID
+		}
+	}
+	return ""
 }
 
 func writeSlackJSON(w http.ResponseWriter, response slackFields) {

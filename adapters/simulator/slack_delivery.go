@@ -83,7 +83,7 @@ func (s *Slack) deliverEvent(ctx context.Context, app SlackApp, u SlackUser, inn
 	s.mu.Lock()
 	d := SlackDelivery{EventID: s.nextID("Ev")}
 	s.mu.Unlock()
-	body, err := json.Marshal(slackFields{
+	return s.deliverEnvelope(ctx, app, d, slackFields{
 		"token": "deprecated", "team_id": u.Team, "context_team_id": app.TeamID, "context_enterprise_id": nil,
 		"api_app_id": app.AppID, "type": "event_callback",
 		"event_id": d.EventID, "event_time": s.Now().Unix(), "event_context": "4-" + d.EventID,
@@ -93,6 +93,24 @@ func (s *Slack) deliverEvent(ctx context.Context, app SlackApp, u SlackUser, inn
 			"is_enterprise_install": false,
 		}},
 	})
+}
+
+// LimitEvents tells an app that events of its workspace are dropped since a minute.
+func (s *Slack) LimitEvents(ctx context.Context, appID string) (SlackDelivery, error) {
+	app, err := s.findApp(appID)
+	if err != nil {
+		return SlackDelivery{}, err
+	}
+	return s.deliverEnvelope(ctx, app, SlackDelivery{}, slackFields{
+		"token": "deprecated", "type": "app_rate_limited", "team_id": app.TeamID, "api_app_id": app.AppID,
+		"minute_rate_limited": s.Now().Truncate(time.Minute).Unix(),
+	}), nil
+}
+
+// deliverEnvelope delivers a body to the events URL, or over Socket Mode, until the app accepts it, all
+// attempts have failed or ctx ends. It returns d with the attempts.
+func (s *Slack) deliverEnvelope(ctx context.Context, app SlackApp, d SlackDelivery, envelope slackFields) SlackDelivery {
+	body, err := json.Marshal(envelope)
 	if err != nil {
 		d.Attempts = append(d.Attempts, SlackAttempt{Err: fmt.Errorf("encode event: %w", err)})
 	}

@@ -70,7 +70,7 @@ func (s *Slack) sendEnvelope(ctx context.Context, app SlackApp, fields slackFiel
 	id, acked := s.newEnvelope()
 	defer s.dropEnvelope(id)
 	fields["envelope_id"] = id
-	fault, faulty := s.pop("socket")
+	fault, faulty := s.pop("", "socket")
 	switch {
 	case faulty && fault.Hang:
 		k.stall()

@@ -37,7 +37,7 @@ func (s *Slack) serveResponseURL(w http.ResponseWriter, r *http.Request, id stri
 		http.Error(w, "invalid_payload", http.StatusBadRequest)
 		return
 	}
-	fault, faulty := s.pop("response_url")
+	fault, faulty := s.pop("", "response_url")
 	if faulty && !fault.afterProcessing() {
 		fault.respond(w, r)
 		return

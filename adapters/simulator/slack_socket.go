@@ -78,7 +78,7 @@ func (s *Slack) connectionsOpen(r *http.Request) slackFields {
 // serveSocket redeems a ticket for a connection, sends hello, and processes acknowledgements until the
 // connection closes.
 func (s *Slack) serveSocket(w http.ResponseWriter, r *http.Request) {
-	if fault, faulty := s.pop("link"); faulty {
+	if fault, faulty := s.pop("", "link"); faulty {
 		fault.respond(w, r)
 		return
 	}
@@ -124,7 +124,7 @@ func (s *Slack) redeemTicket(ticket string) (app string, ok bool) {
 	defer s.mu.Unlock()
 	t, ok := s.sockets.tickets[ticket]
 	delete(s.sockets.tickets, ticket)
-	return t.app, ok && s.Now().Before(t.expires)
+	return t.app, ok && s.Now().Before(t.expires) && !s.apps[t.app].SocketModeOff
 }
 
 // sendHello registers a connection for envelopes, which follow the hello. If the app has too many
@@ -153,7 +153,7 @@ func disconnectFrame(reason string) slackFields {
 func (s *Slack) registerSocket(k *slackSocket) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	n := 1
+	n := 1 + s.apps[k.app].OtherSockets
 	for _, o := range s.sockets.open {
 		if o.app == k.app {
 			n++

@@ -127,6 +127,16 @@ func (t *Telegram) Rename(username, to string) {
 	}
 }
 
+// Break is like Faults.Break. A poll that is waiting ends.
+func (t *Telegram) Break(username, method string, f Fault) {
+	t.Faults.Break(username, method, f)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if b := t.findBot(username); b != nil {
+		b.endPoll(conflictPoll)
+	}
+}
+
 // SetWebhook sets the webhook of a bot, as another program with its token does. An empty address
 // deletes it.
 func (t *Telegram) SetWebhook(username, address, secret string) {

@@ -75,24 +75,35 @@ func (t *Telegram) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		telegramError(http.StatusBadRequest, "Bad Request: can't parse the request").write(w)
 		return
 	}
-	fault, faulty := t.pop(method)
+	b, username := t.findToken(token)
+	fault, faulty := t.take(r, username, method)
 	if faulty && !fault.afterProcessing() {
 		fault.respond(w, r)
 		return
 	}
-	t.mu.Lock()
-	b := t.bots[token]
-	t.mu.Unlock()
 	if b == nil {
 		telegramError(http.StatusUnauthorized, "Unauthorized").write(w)
 		return
 	}
 	response := t.dispatch(r, b, method, params)
+	if !response.OK && !faulty {
+		fault, faulty = t.pop(username, method) // added by Break while a poll waited
+	}
 	if faulty {
 		fault.respond(w, r)
 		return
 	}
 	response.write(w)
+}
+
+// findToken returns the bot with a token and its username, or nil.
+func (t *Telegram) findToken(token string) (b *telegramBot, username string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if b = t.bots[token]; b != nil {
+		username = b.username
+	}
+	return b, username
 }
 
 // dispatch records and executes a call of a bot.

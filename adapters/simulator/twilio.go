@@ -19,7 +19,8 @@ import (
 // Addresses are written as Twilio writes them: a number for SMS, "whatsapp:" and a number for
 // WhatsApp. So are the chats of the transcript. The names of calls for Arm are Accounts.fetch,
 // IncomingPhoneNumbers.list, IncomingPhoneNumbers.fetch, IncomingPhoneNumbers.update,
-// Messages.create, Messages.list, Media.list, Services.list and Services.PhoneNumbers.fetch.
+// Messages.create, Messages.list, Media.list, Services.list, Services.PhoneNumbers.fetch,
+// Services.ChannelSenders.fetch, Senders.list and Senders.update.
 //
 // A Twilio is made with NewTwilio and is an http.Handler. It is safe for concurrent use.
 type Twilio struct {
@@ -36,6 +37,7 @@ type Twilio struct {
 	mu           sync.Mutex
 	tokens       map[string]string // by account
 	secondary    map[string]string // auth tokens that the API accepts too, by account
+	statuses     map[string]string // of accounts that are not active
 	numbers      []*twilioNumber
 	services     []*twilioService
 	messages     []*twilioMessage // oldest first
@@ -49,11 +51,12 @@ type Twilio struct {
 	posting sync.WaitGroup
 }
 
-// A twilioNumber is a phone number, or a WhatsApp sender, which has no SID because the API does not
-// list it.
+// A twilioNumber is a phone number or a WhatsApp sender.
 type twilioNumber struct {
 	account, sid, address string
+	offline               string // why a WhatsApp sender is offline; empty if it is not
 	smsURL, smsMethod     string
+	statusURL             string // of a WhatsApp sender
 	fallbackURL           string
 	fallbackMethod        string
 	application           string
@@ -75,6 +78,7 @@ func NewTwilio() *Twilio {
 		},
 		tokens:       map[string]string{},
 		secondary:    map[string]string{},
+		statuses:     map[string]string{},
 		optedOut:     map[string]bool{},
 		lastInbound:  map[string]time.Time{},
 		failureCodes: map[string]int{},
@@ -112,6 +116,22 @@ func (t *Twilio) AddSecondaryToken(account, token string) {
 	t.secondary[account] = token
 }
 
+// credentials returns the account of an address and its auth token.
+func (t *Twilio) credentials(address string) (account, token string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if n := t.findNumber(address); n != nil {
+		account = n.account
+	}
+	return account, t.tokens[account]
+}
+
+func (t *Twilio) secondaryToken(account string) string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.secondary[account]
+}
+
 // AddNumber adds a phone number that can send and receive SMS to an account. It returns the SID of
 // the number.
 func (t *Twilio) AddNumber(account, number string) (sid string) {
@@ -125,15 +145,22 @@ func (t *Twilio) AddNumber(account, number string) (sid string) {
 	return n.sid
 }
 
+// SetAccountStatus sets the status of an account, such as "suspended" or "active".
+func (t *Twilio) SetAccountStatus(account, status string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.statuses[account] = status
+}
+
 // SetWhatsAppURL makes a number a WhatsApp sender of the account and sets its webhook to u and its
-// fallback URL to fallback. On Twilio this is done in the console.
+// fallback URL to fallback.
 func (t *Twilio) SetWhatsAppURL(account, number, u, fallback string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	address := whatsAppPrefix + strings.TrimPrefix(number, whatsAppPrefix)
 	n := t.findNumber(address)
 	if n == nil {
-		n = &twilioNumber{address: address}
+		n = &twilioNumber{address: address, sid: newTwilioSID("XE")}
 		t.numbers = append(t.numbers, n)
 	}
 	n.account, n.smsURL, n.fallbackURL = account, u, fallback
@@ -147,6 +174,22 @@ func (t *Twilio) AddService(account, u string, numbers ...string) (sid string) {
 	s := &twilioService{account: account, sid: newTwilioSID("MG"), url: u, useNumber: u == "", addresses: numbers}
 	t.services = append(t.services, s)
 	return s.sid
+}
+
+// RemoveServices removes all Messaging Services of an account.
+func (t *Twilio) RemoveServices(account string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.services = slices.DeleteFunc(t.services, func(s *twilioService) bool { return s.account == account })
+}
+
+// SetOffline takes a WhatsApp sender offline for a reason, or online again if reason is empty.
+func (t *Twilio) SetOffline(number, reason string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if n := t.findNumber(whatsAppPrefix + number); n != nil {
+		n.offline = reason
+	}
 }
 
 // FailMessages makes messages to an address undeliverable: the API accepts them, and the last status

@@ -1,6 +1,7 @@
 package simulator
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -25,7 +26,7 @@ type twilioCall struct {
 // ServeHTTP handles an API request.
 func (t *Twilio) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	user, token, _ := r.BasicAuth()
-	if err := r.ParseForm(); err != nil {
+	if err := parseTwilioForm(r); err != nil {
 		twilioError(http.StatusBadRequest, 20001, "Bad request").write(w)
 		return
 	}
@@ -34,7 +35,7 @@ func (t *Twilio) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		twilioError(http.StatusNotFound, 20404, "The requested resource "+r.URL.Path+" was not found").write(w)
 		return
 	}
-	fault, hit := t.pop(c.name)
+	fault, hit := t.take(r, user, c.name)
 	if hit && !fault.afterProcessing() {
 		fault.respond(w, r)
 		return
@@ -64,8 +65,11 @@ func (t *Twilio) isAuthorized(account, token string) bool {
 // routeTwilio returns the call of a request. ok is false if the simulator does not have it.
 func routeTwilio(r *http.Request) (twilioCall, bool) {
 	parts := strings.Split(strings.Trim(r.URL.Path, "/"), "/")
-	if parts[0] == "v1" {
+	switch parts[0] {
+	case "v1":
 		return routeTwilioService(r.Method, parts[1:])
+	case "v2":
+		return routeTwilioSender(r.Method, parts[1:])
 	}
 	if len(parts) < 3 || parts[0] != "2010-04-01" || parts[1] != "Accounts" {
 		return twilioCall{}, false
@@ -101,8 +105,8 @@ func routeTwilioService(method string, parts []string) (twilioCall, bool) {
 	case method != http.MethodGet || len(parts) == 0 || parts[0] != "Services":
 	case len(parts) == 1:
 		c.name, c.run = "Services.list", (*Twilio).listServices
-	case len(parts) == 4 && parts[2] == "PhoneNumbers":
-		c.name, c.run, c.sid, c.member = "Services.PhoneNumbers.fetch", (*Twilio).fetchMember, parts[1], parts[3]
+	case len(parts) == 4 && (parts[2] == "PhoneNumbers" || parts[2] == "ChannelSenders"):
+		c.name, c.run, c.sid, c.member = "Services."+parts[2]+".fetch", (*Twilio).fetchMember, parts[1], parts[3]
 	}
 	return c, c.run != nil
 }
@@ -111,7 +115,8 @@ func (t *Twilio) fetchAccount(c twilioCall, _ url.Values) twilioResponse {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return twilioResponse{http.StatusOK, map[string]any{
-		"sid": c.account, "owner_account_sid": c.account, "auth_token": t.tokens[c.account], "status": "active",
+		"sid": c.account, "owner_account_sid": c.account, "auth_token": t.tokens[c.account],
+		"status":        cmp.Or(t.statuses[c.account], "active"),
 		"type":          "Full",
 		"friendly_name": "Simulator", "uri": accountURI(c) + ".json",
 	}}
@@ -122,7 +127,7 @@ func (t *Twilio) listNumbers(c twilioCall, form url.Values) twilioResponse {
 	defer t.mu.Unlock()
 	found := []any{}
 	for _, n := range t.numbers {
-		if n.account == c.account && n.sid != "" && strings.Contains(n.address, form.Get("PhoneNumber")) {
+		if n.account == c.account && !isWhatsApp(n.address) && strings.Contains(n.address, form.Get("PhoneNumber")) {
 			found = append(found, n.doc())
 		}
 	}
@@ -138,7 +143,7 @@ func (t *Twilio) updateNumber(c twilioCall, form url.Values) twilioResponse {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, n := range t.numbers {
-		if n.sid == "" || n.sid != c.sid || n.account != c.account {
+		if n.sid != c.sid || n.account != c.account {
 			continue
 		}
 		for _, name := range []string{"SmsUrl", "SmsFallbackUrl"} {

@@ -25,7 +25,7 @@ const (
 )
 
 // errSlackResponse is wrapped by every error that Slack reported in a response.
-var errSlackResponse = errors.New("slack reported an error")
+var errSlackResponse = errors.New("slack rejected the call")
 
 // A call makes the requests of one method, and records whether Slack may have executed it if it
 // fails.

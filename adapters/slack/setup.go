@@ -182,7 +182,8 @@ func setupErrorFrom(e *adapters.SendError) *adapters.SetupError {
 	case adapters.Throttled:
 		s.Message = "Slack asks us to wait."
 	case adapters.BadSecret:
-		s.Field, s.Message = adapters.BotToken, fmt.Sprintf("Slack does not accept this bot token (%s).", e.Code)
+		s.Field, s.Message = adapters.BotToken, fmt.Sprintf("Slack does not accept this bot token (%s). "+
+			"Reinstall the app to the workspace, and connect the channel with the bot token that Slack then shows.", e.Code)
 	default:
 		s.Field, s.Message = adapters.BotToken, fmt.Sprintf("Slack refused (%s).", e.Code)
 	}

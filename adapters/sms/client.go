@@ -90,12 +90,11 @@ func (c *restClient) OAuth() client.OAuth { return nil }
 
 // SendRequest sends one request and returns a response with status 2xx, whose body it has read.
 // Only the path of rawURL is used: the origin is the configured one, whatever TWILIO_EDGE and
-// TWILIO_REGION say. data is the query of a GET request and the form of any other. A body is not
-// supported, as no call of this package has one.
+// TWILIO_REGION say. data is the query of a GET request, and the form of any other without a body.
 //
 // Its error is an *apiError or a *callError.
 func (c *restClient) SendRequest(
-	method, rawURL string, data url.Values, headers map[string]any, _ ...byte,
+	method, rawURL string, data url.Values, headers map[string]any, body ...byte,
 ) (*http.Response, error) {
 	ctx := c.ctx
 	if _, ok := ctx.Deadline(); !ok {
@@ -107,7 +106,7 @@ func (c *restClient) SendRequest(
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		GotConn: func(httptrace.GotConnInfo) { connected.Store(true) },
 	})
-	r, err := c.newRequest(ctx, method, rawURL, data, headers)
+	r, err := c.newRequest(ctx, method, rawURL, data, headers, body)
 	if err != nil {
 		return nil, &callError{err: errors.New("create request")}
 	}
@@ -116,22 +115,22 @@ func (c *restClient) SendRequest(
 		return nil, &callError{maybeSent: connected.Load(), err: fmt.Errorf("call Twilio: %w", stripURL(err))}
 	}
 	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxResponse))
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxResponse))
 	if resp.StatusCode/100 != 2 {
-		return nil, newResponseError(resp, body)
+		return nil, newResponseError(resp, answer)
 	}
 	if err != nil {
 		return nil, &callError{maybeSent: true, err: fmt.Errorf("read response: %w", err)}
 	}
-	if bytes.HasPrefix(bytes.TrimSpace(body), []byte("<")) {
+	if bytes.HasPrefix(bytes.TrimSpace(answer), []byte("<")) {
 		return nil, &callError{err: errors.New("response is HTML, not from Twilio")}
 	}
-	resp.Body = io.NopCloser(bytes.NewReader(body))
+	resp.Body = io.NopCloser(bytes.NewReader(answer))
 	return resp, nil
 }
 
 func (c *restClient) newRequest(
-	ctx context.Context, method, rawURL string, data url.Values, headers map[string]any,
+	ctx context.Context, method, rawURL string, data url.Values, headers map[string]any, body []byte,
 ) (*http.Request, error) {
 	u, err := url.Parse(rawURL)
 	if err != nil {
@@ -140,6 +139,9 @@ func (c *restClient) newRequest(
 	target, form := c.origin+u.EscapedPath(), data.Encode()
 	if method == http.MethodGet && form != "" {
 		target, form = target+"?"+form, ""
+	}
+	if len(body) > 0 {
+		form = string(body)
 	}
 	r, err := http.NewRequestWithContext(ctx, method, target, strings.NewReader(form))
 	if err != nil {

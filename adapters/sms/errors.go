@@ -157,5 +157,9 @@ func newSetupError(err error, field string) *adapters.SetupError {
 	if e.Message == "" {
 		e.Message = fmt.Sprintf("Twilio responded with status %d", response.status)
 	}
+	if e.Reason == adapters.BadSecret {
+		e.Message = "Twilio does not accept the auth token of this account (" + e.Message +
+			"). Connect the channel with the primary token that Twilio's console shows"
+	}
 	return e
 }

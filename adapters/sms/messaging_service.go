@@ -13,9 +13,10 @@ import (
 
 const servicePageSize = 50
 
-// findService returns the Messaging Service to which a number belongs, and whether there is one.
+// findService returns the Messaging Service to which a number or a WhatsApp sender belongs, and whether
+// there is one.
 func (a Adapter) findService(
-	ctx context.Context, ep adapters.Endpoint, numberSID string,
+	ctx context.Context, ep adapters.Endpoint, memberSID string,
 ) (service messaging.MessagingV1Service, ok bool, err error) {
 	twilio, err := a.newMessagingAPI(ctx, ep)
 	if err != nil {
@@ -29,8 +30,8 @@ func (a Adapter) findService(
 		if !isSID(deref(s.Sid), "MG") {
 			continue
 		}
-		member, err := twilio.FetchPhoneNumber(*s.Sid, numberSID)
-		if err == nil && deref(member.Sid) == numberSID {
+		isMember, err := a.isMember(twilio, *s.Sid, memberSID)
+		if isMember {
 			return s, true, nil
 		}
 		if err != nil && !isNotFound(err) {
@@ -38,6 +39,16 @@ func (a Adapter) findService(
 		}
 	}
 	return service, false, nil
+}
+
+// isMember reports whether a number or a WhatsApp sender belongs to a Messaging Service.
+func (a Adapter) isMember(twilio *messaging.ApiService, serviceSID, memberSID string) (bool, error) {
+	if a.Name == adapters.WhatsApp {
+		sender, err := twilio.FetchChannelSender(serviceSID, memberSID)
+		return err == nil && deref(sender.Sid) == memberSID, err
+	}
+	number, err := twilio.FetchPhoneNumber(serviceSID, memberSID)
+	return err == nil && deref(number.Sid) == memberSID, err
 }
 
 // recordService writes what the Messaging Service of ep's number means for ep to its settings. A

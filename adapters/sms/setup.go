@@ -3,7 +3,6 @@ package sms
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"net/http"
 	"strings"
@@ -16,7 +15,7 @@ import (
 const phoneNumberField = "phone_number" // the name of the input in the API
 
 // Check verifies with Twilio that account, auth token and number belong together. The number of a
-// WhatsApp sender is not verified, because the API does not list them.
+// WhatsApp sender that Twilio does not list is not verified.
 func (a Adapter) Check(ctx context.Context, ep adapters.Endpoint) (adapters.Endpoint, error) {
 	address, err := a.validateInputs(ep)
 	if err != nil {
@@ -32,10 +31,7 @@ func (a Adapter) Check(ctx context.Context, ep adapters.Endpoint) (adapters.Endp
 		return ep, err
 	}
 	if a.Name == adapters.WhatsApp {
-		ep.Settings[adapters.Warning] = fmt.Sprintf("Twilio offers no way to set this up from here: in its console, "+
-			"open the WhatsApp sender %s and enter %s (HTTP POST) as the webhook URL for incoming messages and as "+
-			"the fallback URL.", ep.Address, ep.WebhookURL)
-		return ep, nil
+		return ep, a.recordSender(ctx, ep)
 	}
 	n, err := a.findNumber(ctx, ep)
 	if err != nil {
@@ -111,11 +107,11 @@ func (a Adapter) findNumber(ctx context.Context, ep adapters.Endpoint) (*api.Api
 
 // Connect sets the webhook of the number to ep.WebhookURL. By default, Twilio retries only failed
 // connections; the fragment of the URL asks it to retry all failures. What still fails goes to the
-// fallback URL. Connect does nothing for a WhatsApp sender, which is connected in Twilio's console;
-// the warning of Check says how.
+// fallback URL. Connect does nothing for a WhatsApp sender that Twilio does not list; the warning of Check
+// says how to connect it in Twilio's console.
 func (a Adapter) Connect(ctx context.Context, ep adapters.Endpoint) error {
 	if a.Name == adapters.WhatsApp {
-		return nil
+		return a.setSenderWebhook(ctx, ep, ep.WebhookURL, ep.WebhookURL)
 	}
 	return a.setWebhook(ctx, ep, stripFragment(ep.WebhookURL)+"#rc=5&rp=all", stripFragment(ep.WebhookURL))
 }
@@ -123,7 +119,7 @@ func (a Adapter) Connect(ctx context.Context, ep adapters.Endpoint) error {
 // Disconnect removes the webhook of the number if it is still that of ep.
 func (a Adapter) Disconnect(ctx context.Context, ep adapters.Endpoint) error {
 	if a.Name == adapters.WhatsApp {
-		return nil
+		return a.disconnectSender(ctx, ep)
 	}
 	n, err := a.findNumber(ctx, ep)
 	var se *adapters.SetupError

@@ -1,8 +1,10 @@
 package sms
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 	"testing"
 
@@ -236,17 +238,50 @@ func TestCheck_NoMessagingServices(t *testing.T) {
 	}
 }
 
-// A WhatsApp sender cannot be set up through the API. A warning says what to enter in the console.
+// TestSetup_WhatsApp checks that the webhook of a WhatsApp sender is set, and removed only if it is still
+// the gateway's. The status callback of the sender remains.
 func TestSetup_WhatsApp(t *testing.T) {
 	tw, a := newSimulator(t, adapters.WhatsApp)
+	for n := range senderPageSize { // of the first page
+		tw.SetWhatsAppURL(testAccountSID, fmt.Sprintf("+1500556%04d", n), "https://other.example", "")
+	}
 	ep := endpoint(adapters.WhatsApp)
-	ep.Address = "whatsapp:+1 500 555 0042"
+	ep.Address = "+15005570000"
+	tw.SetWhatsAppURL(testAccountSID, ep.Address, "https://other.example", "")
+	ep, err := a.Check(t.Context(), ep)
+	if err != nil || ep.Settings[adapters.Warning] != "" {
+		t.Fatalf("Check() = %v, %v, want no warning for a sender that Twilio lists", ep.Settings, err)
+	}
+	step := func(name string, do func(context.Context, adapters.Endpoint) error, want, wantFallback string) {
+		t.Helper()
+		err := do(t.Context(), ep)
+		if u, fallback := tw.Webhook("whatsapp:" + ep.Address); err != nil || u != want || fallback != wantFallback {
+			t.Errorf("webhook after %s = %q, %q, %v, want %q, %q", name, u, fallback, err, want, wantFallback)
+		}
+	}
+	step("Connect", a.Connect, testWebhookURL, testWebhookURL)
+	step("Disconnect", a.Disconnect, "", "")
+	tw.SetWebhook("whatsapp:"+ep.Address, "https://other.example", "https://other.example")
+	step("Disconnect of another program", a.Disconnect, "https://other.example", "https://other.example")
+	tw.Arm("Senders.list", twilioFault(http.StatusUnauthorized, 20003))
+	if _, err := a.Check(t.Context(), ep); asSetupError(t, err).Reason != adapters.BadSecret {
+		t.Errorf("Check() with a token that the API rejects = %v", err)
+	}
+}
+
+// TestSetup_WhatsAppUnlisted checks that a warning says what to enter in the console for a sender that
+// Twilio does not list, such as the sandbox.
+func TestSetup_WhatsAppUnlisted(t *testing.T) {
+	tw, a := newSimulator(t, adapters.WhatsApp)
+	tw.Arm("Senders.list", twilioFault(http.StatusNotFound, 20404))
+	ep := endpoint(adapters.WhatsApp)
+	ep.Address = "whatsapp:+1 500 555 0043"
 	ep, err := a.Check(t.Context(), ep)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if ep.Address != "+15005550042" || !strings.Contains(ep.Settings[adapters.Warning], testWebhookURL) {
-		t.Errorf("Check = address %q, settings %v, want +15005550042 and a warning with the webhook URL",
+	if ep.Address != "+15005550043" || !strings.Contains(ep.Settings[adapters.Warning], testWebhookURL) {
+		t.Errorf("Check = address %q, settings %v, want +15005550043 and a warning with the webhook URL",
 			ep.Address, ep.Settings)
 	}
 	if err := errors.Join(a.Connect(t.Context(), ep), a.Disconnect(t.Context(), ep)); err != nil {

@@ -21,7 +21,7 @@ const secondaryTokenFault = "Twilio signs webhooks with the primary auth token o
 const applicationFault = "A TwiML or messaging application overrides the webhook of the number."
 
 // Status asks Twilio whether the account is active, with which auth token it signs, and where it sends
-// the messages of the number. The webhook of a WhatsApp sender is not checked.
+// the messages of the number.
 func (a Adapter) Status(
 	ctx context.Context, ep adapters.Endpoint, lastEvent time.Time,
 ) (adapters.Report, error) {
@@ -31,10 +31,11 @@ func (a Adapter) Status(
 	}
 	report := adapters.Report{Settings: maps.Clone(ep.Settings)}
 	if a.Name == adapters.WhatsApp {
-		if w := ep.Settings[adapters.Warning]; w != "" {
-			report.Warnings = append(report.Warnings, w)
-		}
-	} else if report, err = a.numberStatus(ctx, ep, lastEvent, report); err != nil {
+		report, err = a.senderStatus(ctx, ep, lastEvent, report)
+	} else {
+		report, err = a.numberStatus(ctx, ep, lastEvent, report)
+	}
+	if err != nil {
 		return adapters.Report{}, err
 	}
 	if report.Fault == "" && !signsWith(account, ep) {
@@ -62,17 +63,8 @@ func (a Adapter) numberStatus(
 		report.Settings = map[string]string{}
 	}
 	report.Settings[adapters.NumberSID] = *n.Sid
-	if ep.Settings[adapters.MessagingService] != "" || time.Since(lastEvent) > serviceCheckAge {
-		s, ok, err := a.findService(ctx, ep, *n.Sid)
-		switch {
-		case err != nil && !isNotFound(err):
-			return report, newSetupError(err, "")
-		case ok && isOwnService(s, ep):
-			return report, nil
-		case ok && overrideWarning(s, ep) != "":
-			report.Fault = overrideWarning(s, ep)
-			return report, nil
-		}
+	if isOverridden, err := a.checkService(ctx, ep, *n.Sid, lastEvent, &report); isOverridden || err != nil {
+		return report, err
 	}
 	if deref(n.SmsApplicationSid) != "" {
 		report.Fault, report.RepairInterval = applicationFault, adapters.RepairForeign
@@ -83,4 +75,23 @@ func (a Adapter) numberStatus(
 		stripFragment(ep.WebhookURL),
 	)
 	return report, nil
+}
+
+// checkService reports whether a Messaging Service decides where the messages of a number or a WhatsApp
+// sender go, and not the webhook of that. It adds a fault to report if they go elsewhere.
+func (a Adapter) checkService(
+	ctx context.Context, ep adapters.Endpoint, sid string, lastEvent time.Time, report *adapters.Report,
+) (isOverridden bool, err error) {
+	if ep.Settings[adapters.MessagingService] == "" && time.Since(lastEvent) <= serviceCheckAge {
+		return false, nil
+	}
+	s, ok, err := a.findService(ctx, ep, sid)
+	if err != nil && !isNotFound(err) {
+		return false, newSetupError(err, "")
+	}
+	if !ok {
+		return false, nil
+	}
+	report.Fault = overrideWarning(s, ep)
+	return report.Fault != "" || isOwnService(s, ep), nil
 }

@@ -90,8 +90,35 @@ func TestStatus(t *testing.T) {
 		},
 		{name: "WhatsApp", channel: adapters.WhatsApp},
 		{
-			name: "WhatsApp with a warning of the set-up", channel: adapters.WhatsApp,
+			name: "WhatsApp webhook of another program", channel: adapters.WhatsApp,
+			change: func(tw *simulator.Twilio) { tw.SetWebhook("whatsapp:"+testNumber, foreign, "") },
+			fault:  "https://other.example/…", repair: adapters.RepairForeign,
+		},
+		{
+			name: "WhatsApp webhook removed", channel: adapters.WhatsApp,
+			change: func(tw *simulator.Twilio) { tw.SetWebhook("whatsapp:"+testNumber, "", "") },
+			fault:  "no webhook", repair: adapters.RepairMissing,
+		},
+		{
+			name: "WhatsApp sender offline", channel: adapters.WhatsApp,
+			change: func(tw *simulator.Twilio) { tw.SetOffline(testNumber, "Business account is locked") },
+			fault:  "OFFLINE: 63110 Business account is locked",
+		},
+		{
+			name: "service that overrides the WhatsApp webhook", channel: adapters.WhatsApp,
+			change: func(tw *simulator.Twilio) { tw.AddService(testAccountSID, foreign, "whatsapp:"+testNumber) },
+			fault:  "Messaging Service",
+		},
+		{
+			name: "service with the SMS number only", channel: adapters.WhatsApp,
+			change: func(tw *simulator.Twilio) { tw.AddService(testAccountSID, foreign, testNumber) },
+		},
+		{
+			name: "WhatsApp sender that is not listed", channel: adapters.WhatsApp,
 			settings: map[string]string{adapters.Warning: "Enter the webhook."}, warnings: []string{"Enter the webhook."},
+			change: func(tw *simulator.Twilio) {
+				tw.Arm("Senders.list", simulator.Fault{Status: http.StatusOK, Body: `{"senders":[],"meta":{}}`})
+			},
 		},
 		{name: "WhatsApp with the secondary token", channel: adapters.WhatsApp, token: secondary, fault: "secondary"},
 	} {

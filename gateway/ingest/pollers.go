@@ -24,8 +24,8 @@ type Pollers struct {
 	Holder   string // unique name of this process
 	Log      *slog.Logger
 
-	// MaxProofTime limits how long an endpoint must be polled without a failure until it works again.
-	// If it is zero, the limit is conflictProofTime.
+	// MaxProofTime limits the delay after a failure, and how long an endpoint must be polled without
+	// one until it works again. If it is zero, the limit is conflictProofTime.
 	MaxProofTime time.Duration
 }
 
@@ -198,7 +198,7 @@ func (p *Pollers) pollUntilLost(ctx context.Context, a adapters.Poller, h *pollH
 			failures = 0
 		}
 		h.fail(ctx, se)
-		delay := pollRetryPolicy().Delay(failures, se.RetryAfter)
+		delay := pollRetryPolicy(h.maxProofTime).Delay(failures, se.RetryAfter)
 		h.log.ErrorContext(ctx, "polling failed, retrying", "reason", se.Reason, "code", se.Code,
 			"retry_in_ms", delay.Milliseconds(), "error", err)
 		if err := adapters.Sleep(ctx, delay); err != nil {
@@ -207,9 +207,12 @@ func (p *Pollers) pollUntilLost(ctx context.Context, a adapters.Poller, h *pollH
 	}
 }
 
-// pollRetryPolicy returns the delays after errors that the adapter does not retry by itself.
-func pollRetryPolicy() adapters.BackoffPolicy {
-	return adapters.BackoffPolicy{Initial: time.Second, Max: 30 * time.Second, Multiplier: 1.7, Jitter: 0.3}
+// pollRetryPolicy returns the delays after errors that the adapter does not retry by itself, up to longest
+// or half a minute.
+func pollRetryPolicy(longest time.Duration) adapters.BackoffPolicy {
+	return adapters.BackoffPolicy{
+		Initial: time.Second, Max: min(30*time.Second, longest), Multiplier: 1.7, Jitter: 0.3,
+	}
 }
 
 // A pollHealth records whether an endpoint can be polled.

@@ -209,7 +209,7 @@ func (d *doctor) checkInstance(ctx context.Context, g *Gateway, i instanceEndpoi
 		name := fmt.Sprintf("%s of %s (%s)", st.Channel, i.Name, i.ID)
 		d.check(ctx, name, func(ctx context.Context) (err error) {
 			warnings, err = checkEndpoint(ctx, g, st)
-			return err
+			return describeFault(err)
 		})
 		for _, w := range warnings {
 			d.warn(name, w)
@@ -223,8 +223,11 @@ func (d *doctor) checkInstance(ctx context.Context, g *Gateway, i instanceEndpoi
 // checkEndpoint asks the provider whether a channel works, and changes nothing there. It returns an error
 // if it does not, and what staff should know.
 func checkEndpoint(ctx context.Context, g *Gateway, st gateway.EndpointState) (warnings []string, err error) {
-	if st.Status == gateway.EndpointDisabled || st.Err != nil {
-		return nil, fmt.Errorf("its status is %s: %s", st.Status, st.ErrorMessage)
+	if st.Err != nil {
+		return nil, st.Err
+	}
+	if st.Status == gateway.EndpointDisabled {
+		return nil, storedFault(st)
 	}
 	if a, ok := g.Endpoints.Adapters[st.Channel].(adapters.Configurer); ok {
 		if _, err := a.Check(ctx, st.Endpoint); err != nil {
@@ -242,7 +245,7 @@ func checkEndpoint(ctx context.Context, g *Gateway, st gateway.EndpointState) (w
 		warnings = report.Warnings
 	}
 	if st.Status != gateway.EndpointActive {
-		return nil, fmt.Errorf("its status is %s: %s", st.Status, st.ErrorMessage)
+		return nil, storedFault(st)
 	}
 	for _, w := range st.Warnings {
 		if !slices.Contains(warnings, w) {
@@ -250,4 +253,24 @@ func checkEndpoint(ctx context.Context, g *Gateway, st gateway.EndpointState) (w
 		}
 	}
 	return warnings, nil
+}
+
+// storedFault returns why an endpoint does not work as the gateway found it last.
+func storedFault(st gateway.EndpointState) error {
+	if st.ErrorMessage == "" {
+		return fmt.Errorf("the channel is %s", st.Status)
+	}
+	return errors.New(st.ErrorMessage)
+}
+
+// describeFault returns err in the words of the provider alone.
+func describeFault(err error) error {
+	se, ok := errors.AsType[*adapters.SetupError](err)
+	switch {
+	case !ok || se.Message == "":
+		return err
+	case se.Retryable():
+		return errors.New(strings.TrimSuffix(se.Message, ".") + ", so it is not known whether the channel works")
+	}
+	return errors.New(se.Message)
 }
