@@ -18,6 +18,7 @@ type Instance struct {
 	WelcomeText        string // the reply to /start; empty: the default text
 	VerificationPolicy identity.VerificationPolicy
 	SMSInvites         bool                // staff may invite by SMS and WhatsApp
+	DefaultRegion      string              // country, such as US, of numbers without a country code; may be empty
 	OwnerChannels      *[]adapters.Channel // on which a claim or an invite grants owner; nil: all
 	CreatedAt          time.Time
 	UpdatedAt          time.Time
@@ -37,6 +38,7 @@ const (
 // or 0 clears it. A new AgentURL enables a disabled application again.
 type InstanceEdit struct {
 	Name, AgentURL, WelcomeText *string
+	DefaultRegion               *string
 	UnknownSenders              *UnknownSenderPolicy
 	SMSInvites                  *bool
 	OwnerChannels               *OwnerChannelsEdit

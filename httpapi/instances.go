@@ -27,6 +27,9 @@ type InstanceStore interface {
 		ctx context.Context, tenant, id string, e gateway.InstanceEdit, by identity.Actor,
 	) (gateway.Instance, error)
 	ListInstances(ctx context.Context, tenant, after string, limit int) ([]gateway.Instance, error)
+	// DefaultRegion returns the country of phone numbers without a country code of an instance. If
+	// instance is empty, it is the one that all instances of the tenant have.
+	DefaultRegion(ctx context.Context, tenant, instance string) (string, error)
 	// DeleteInstance removes an instance with its endpoints, conversations and the identities
 	// limited to it.
 	DeleteInstance(ctx context.Context, tenant, id string, by identity.Actor) error
@@ -37,6 +40,7 @@ type instanceResponse struct {
 	AgentURL        *string       `json:"agent_url"`
 	CreatedAt       time.Time     `json:"created_at"`
 	CustomerMaxAge  *int          `json:"customer_max_age_days"`
+	DefaultRegion   *string       `json:"default_region"`
 	ID              string        `json:"id" format:"uuid"`
 	Name            string        `json:"name"`
 	OwnerChannels   []channelName `json:"owner_channels" nullable:"false"`
@@ -55,6 +59,7 @@ type createdInstance struct {
 	AgentURL        *string       `json:"agent_url"`
 	CreatedAt       time.Time     `json:"created_at"`
 	CustomerMaxAge  *int          `json:"customer_max_age_days"`
+	DefaultRegion   *string       `json:"default_region"`
 	ID              string        `json:"id" format:"uuid"`
 	Name            string        `json:"name"`
 	OwnerChannels   []channelName `json:"owner_channels" nullable:"false"`
@@ -80,6 +85,7 @@ func toInstance(i gateway.Instance) instanceResponse {
 		UnknownSenders:  string(i.UnknownSenders),
 		UpdatedAt:       i.UpdatedAt.UTC(),
 		WelcomeText:     operation.NullableString(i.WelcomeText),
+		DefaultRegion:   operation.NullableString(i.DefaultRegion),
 		SMSInvites:      i.SMSInvites,
 		OwnerChannels:   ownerChannelNames(i.OwnerChannels),
 	}
@@ -155,6 +161,7 @@ func toCreatedInstance(i gateway.Instance, s gateway.InstanceSecrets, caller ide
 		UpdatedAt:       v.UpdatedAt,
 		WebhookSecret:   s.WebhookSecret,
 		WelcomeText:     v.WelcomeText,
+		DefaultRegion:   v.DefaultRegion,
 		SMSInvites:      v.SMSInvites,
 		OwnerChannels:   v.OwnerChannels,
 	}
@@ -172,6 +179,7 @@ type newInstance struct {
 	AgentURL       fastapi.Optional[string]        `json:"agent_url,omitempty" minLength:"1" maxLength:"2048" format:"uri"`
 	UnknownSenders fastapi.Optional[string]        `json:"unknown_senders,omitempty" enum:"forward,reply,drop"`
 	WelcomeText    fastapi.Optional[string]        `json:"welcome_text,omitempty" maxLength:"4096"`
+	DefaultRegion  fastapi.Optional[string]        `json:"default_region,omitempty" format:"region"`
 	OwnerChannels  fastapi.Optional[[]channelName] `json:"owner_channels,omitempty" maxItems:"16"`
 	OwnerMaxAge    fastapi.Optional[int]           `json:"owner_max_age_days,omitempty" minimum:"1" maximum:"3650"`
 	CustomerMaxAge fastapi.Optional[int]           `json:"customer_max_age_days,omitempty" minimum:"1" maximum:"3650"`
@@ -194,6 +202,7 @@ func (a *API) createInstance(
 		AgentURL:       b.AgentURL.Value,
 		UnknownSenders: unknownSendersPolicy(b.UnknownSenders.Value),
 		WelcomeText:    b.WelcomeText.Value,
+		DefaultRegion:  b.DefaultRegion.Value,
 		VerificationPolicy: identity.VerificationPolicy{
 			OwnerDays: b.OwnerMaxAge.Value, CustomerDays: b.CustomerMaxAge.Value, InactivityDays: b.SilenceMax.Value,
 		},
@@ -251,6 +260,7 @@ type instanceEdit struct {
 	AgentURL       fastapi.Optional[string]        `json:"agent_url,omitempty" minLength:"1" maxLength:"2048" format:"uri"`
 	UnknownSenders fastapi.Optional[string]        `json:"unknown_senders,omitempty" enum:"forward,reply,drop"`
 	WelcomeText    fastapi.Optional[string]        `json:"welcome_text,omitempty" maxLength:"4096"`
+	DefaultRegion  fastapi.Optional[string]        `json:"default_region,omitempty" format:"region"`
 	OwnerChannels  fastapi.Optional[[]channelName] `json:"owner_channels,omitempty" maxItems:"16"`
 	OwnerMaxAge    fastapi.Optional[int]           `json:"owner_max_age_days,omitempty" minimum:"1" maximum:"3650"`
 	CustomerMaxAge fastapi.Optional[int]           `json:"customer_max_age_days,omitempty" minimum:"1" maximum:"3650"`
@@ -268,6 +278,7 @@ func (a *API) editInstance(ctx context.Context, in *struct {
 		Name:           b.Name.Edit(),
 		AgentURL:       b.AgentURL.Edit(),
 		WelcomeText:    b.WelcomeText.Edit(),
+		DefaultRegion:  b.DefaultRegion.Edit(),
 		OwnerDays:      b.OwnerMaxAge.Edit(),
 		CustomerDays:   b.CustomerMaxAge.Edit(),
 		InactivityDays: b.SilenceMax.Edit(),

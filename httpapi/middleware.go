@@ -26,7 +26,7 @@ var requestIDPattern = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,64}$`)
 func (a *API) middleware(mux *http.ServeMux) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, original *http.Request) {
 		start, r := time.Now(), original
-		info := &operation.RequestInfo{ID: r.Header.Get("X-Request-Id")}
+		info := &operation.RequestInfo{ID: r.Header.Get("X-Request-Id"), Regions: a.Stores.Instances}
 		if !requestIDPattern.MatchString(info.ID) {
 			info.ID = rand.Text()
 		}

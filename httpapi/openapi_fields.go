@@ -31,8 +31,10 @@ func instanceFields() operation.FieldDescriptions {
 		"agent_url":             "URL of your application, to which events are posted. Null: no events are posted.",
 		"created_at":            "When the instance was created.",
 		"customer_max_age_days": "Number of days after which a customer must verify the identity again. Null: never.",
-		"id":                    "ID of the instance.",
-		"name":                  "Name of the instance, for staff.",
+		"default_region": "Country, as two letters such as US, of phone numbers that you write without a country code. " +
+			"Null: such numbers are rejected.",
+		"id":   "ID of the instance.",
+		"name": "Name of the instance, for staff.",
 		"owner_channels": "Channels on which a claim or an invite may grant the role owner. On the others it grants " +
 			"customer. Leave out SMS and WhatsApp, where only the carrier vouches for the number.",
 		"owner_max_age_days": "Number of days after which a verified owner is treated as a customer. Null: never.",

@@ -95,6 +95,15 @@ func NormalizePhone(number, region string) (string, error) {
 	return stored, nil
 }
 
+// NormalizeRegion returns a country, such as US, in upper case. The error says what is valid.
+func NormalizeRegion(region string) (string, error) {
+	region = strings.ToUpper(strings.TrimSpace(region))
+	if phonenumbers.GetCountryCodeForRegion(region) == 0 {
+		return "", errors.New("a region is a country as two letters, such as US")
+	}
+	return region, nil
+}
+
 // impossibleNumber returns the error for a number that does not exist in its country.
 func impossibleNumber(s, region string) error {
 	n, err := phonenumbers.Parse(s, cmp.Or(region, unknownRegion))

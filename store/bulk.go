@@ -290,7 +290,8 @@ type instanceIndex map[string]instanceRef
 
 type instanceRef struct {
 	id, name  string
-	ambiguous bool // several instances have the name
+	region    string // default region of phone numbers
+	ambiguous bool   // several instances have the name
 }
 
 // loadInstanceIndex returns the index of all instances of a tenant.
@@ -303,12 +304,29 @@ func loadInstanceIndex(ctx context.Context, d sqldb.DB, tenant string) (instance
 	index := instanceIndex{}
 	for _, i := range instances {
 		_, exists := index[i.Name]
-		index[i.Name] = instanceRef{i.ID, i.Name, exists}
+		index[i.Name] = instanceRef{i.ID, i.Name, i.DefaultRegion, exists}
 	}
 	for _, i := range instances { // an ID takes precedence over a name that looks like one
-		index[i.ID] = instanceRef{id: i.ID, name: i.Name}
+		index[i.ID] = instanceRef{id: i.ID, name: i.Name, region: i.DefaultRegion}
 	}
 	return index, nil
+}
+
+// DefaultRegions returns the default regions of the instances of a tenant by their IDs and names, and that of
+// DefaultRegion for all of them under "". Ambiguous names are left out.
+func (s *Store) DefaultRegions(ctx context.Context, tenant string) (map[string]string, error) {
+	index, err := loadInstanceIndex(ctx, s.db, tenant)
+	if err != nil {
+		return nil, err
+	}
+	regions := map[string]string{}
+	for name, i := range index {
+		if !i.ambiguous {
+			regions[name] = i.region
+		}
+	}
+	regions[""], err = s.DefaultRegion(ctx, tenant, "")
+	return regions, err
 }
 
 // withInstanceName returns i with Instance set to the name of its instance, or to the ID if the name is

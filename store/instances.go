@@ -15,7 +15,7 @@ import (
 const instanceColumns = `id, tenant_id, name, agent_url, agent_disabled_at, unknown_senders, welcome_text, created_at,
 	updated_at,
 	coalesce(owner_max_age_days, 0), coalesce(customer_max_age_days, 0), coalesce(silence_max_days, 0), sms_invites,
-	owner_channels`
+	owner_channels, default_region`
 
 func scanInstance(sc sqldb.ScanFunc) (i gateway.Instance, err error) {
 	var owners *string
@@ -23,7 +23,7 @@ func scanInstance(sc sqldb.ScanFunc) (i gateway.Instance, err error) {
 		sqldb.Time(&i.AgentDisabledAt), &i.UnknownSenders, sqldb.Text(&i.WelcomeText),
 		sqldb.Time(&i.CreatedAt), sqldb.Time(&i.UpdatedAt), &i.VerificationPolicy.OwnerDays,
 		&i.VerificationPolicy.CustomerDays, &i.VerificationPolicy.InactivityDays, &i.SMSInvites,
-		&owners)
+		&owners, sqldb.Text(&i.DefaultRegion))
 	i.OwnerChannels = splitChannels(owners)
 	return i, err
 }
@@ -45,14 +45,16 @@ func (s *Store) CreateInstance(
 		rs, err := tx.Query(ctx, `
 			insert into instances (id, tenant_id, name, agent_url, unknown_senders, welcome_text, agent_secret_hash,
 				webhook_secret, created_at, updated_at,
-				owner_max_age_days, customer_max_age_days, silence_max_days, sms_invites, owner_channels)
-			values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9, $10, $11, $12, $13, $14)
+				owner_max_age_days, customer_max_age_days, silence_max_days, sms_invites, owner_channels,
+				default_region)
+			values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9, $10, $11, $12, $13, $14, $15)
 			on conflict (id) do nothing
 			returning `+instanceColumns,
 			id, i.TenantID, i.Name, sqldb.TextOrNull(i.AgentURL), string(i.UnknownSenders), sqldb.TextOrNull(i.WelcomeText),
 			hash, sealed, s.now(),
 			numberOrNull(i.VerificationPolicy.OwnerDays), numberOrNull(i.VerificationPolicy.CustomerDays),
-			numberOrNull(i.VerificationPolicy.InactivityDays), i.SMSInvites, joinChannels(i.OwnerChannels))
+			numberOrNull(i.VerificationPolicy.InactivityDays), i.SMSInvites, joinChannels(i.OwnerChannels),
+			sqldb.TextOrNull(i.DefaultRegion))
 		created, err = sqldb.ScanOne(rs, err, scanInstance)
 		if sqldb.IsNoRows(err) {
 			rs, err := tx.Query(ctx, `
@@ -91,6 +93,7 @@ func (s *Store) EditInstance(
 	update.setText("name", e.Name)
 	update.setText("agent_url", e.AgentURL)
 	update.setText("welcome_text", e.WelcomeText)
+	update.setText("default_region", e.DefaultRegion)
 	if e.UnknownSenders != nil {
 		update.set("unknown_senders", string(*e.UnknownSenders))
 	}
@@ -134,6 +137,23 @@ func (s *Store) EditInstance(
 		})
 	})
 	return i, s.instanceError("change instance", err)
+}
+
+// DefaultRegion returns the country of phone numbers without a country code: that of an instance, or, if
+// instance is empty, that of all instances of the tenant. It is empty if there is none, and if they
+// differ.
+func (s *Store) DefaultRegion(ctx context.Context, tenant, instance string) (string, error) {
+	where, args := ``, []any{tenant}
+	if instance != "" {
+		where, args = ` and id = $2`, append(args, instance)
+	}
+	rs, err := s.db.Query(ctx, `
+		select distinct coalesce(default_region, '') from instances where tenant_id = $1`+where+` limit 2`, args...)
+	regions, err := sqldb.ScanAll(rs, err, sqldb.ScanString)
+	if err != nil || len(regions) != 1 {
+		return "", err
+	}
+	return regions[0], nil
 }
 
 // ListInstances returns at most limit instances of a tenant in order of creation, starting after

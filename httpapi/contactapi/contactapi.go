@@ -12,8 +12,6 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
-	"hydragate/adapters"
-	"hydragate/gateway"
 	"hydragate/httpapi/fastapi"
 	"hydragate/httpapi/operation"
 	"hydragate/identity"
@@ -230,9 +228,9 @@ type contactFields struct {
 
 // contact returns the identity that the body describes, or a problem if the value is not valid for
 // the type.
-func (b contactFields) contact(tenant string) (identity.ContactIdentity, error) {
+func (b contactFields) contact(ctx context.Context, tenant string) (identity.ContactIdentity, error) {
 	channel := strings.ToLower(b.ContactIdentityType)
-	value, err := gateway.NormalizeExternalID(adapters.Channel(channel), b.Value, "")
+	value, err := operation.NormalizeExternalID(ctx, channel, b.Value, "")
 	if err != nil {
 		return identity.ContactIdentity{}, fastapi.ValidationProblem(fastapi.ValueError(
 			strings.NewReplacer("an external_id", "a value", "external_id", "value").Replace(err.Error()), "body", "value",
@@ -253,7 +251,7 @@ func (b contactFields) contact(tenant string) (identity.ContactIdentity, error) 
 
 func (c *API) createContact(ctx context.Context, in *struct{ Body contactFields }) (*contactOut, error) {
 	key := operation.CallerOf(ctx)
-	i, err := in.Body.contact(key.TenantID)
+	i, err := in.Body.contact(ctx, key.TenantID)
 	if err != nil {
 		return nil, err
 	}
@@ -272,7 +270,7 @@ func (c *API) replaceContact(ctx context.Context, in *struct {
 	if err != nil {
 		return nil, err
 	}
-	i, err := in.Body.contact(key.TenantID)
+	i, err := in.Body.contact(ctx, key.TenantID)
 	if err != nil {
 		return nil, err
 	}

@@ -41,6 +41,7 @@ func (s *Store) EditInstance(
 		}
 		for to, from := range map[*string]*string{
 			&i.Name: e.Name, &i.AgentURL: e.AgentURL, &i.WelcomeText: e.WelcomeText,
+			&i.DefaultRegion: e.DefaultRegion,
 		} {
 			if from != nil {
 				*to = *from
@@ -58,6 +59,17 @@ func (s *Store) EditInstance(
 		return *i, nil
 	}
 	return gateway.Instance{}, gateway.ErrNoInstance
+}
+
+// DefaultRegion implements httpapi.InstanceStore.
+func (s *Store) DefaultRegion(_ context.Context, tenant, instance string) (region string, err error) {
+	defer s.lock()()
+	for _, i := range s.instances {
+		if i.TenantID == tenant && (instance == "" || i.ID == instance) {
+			region = i.DefaultRegion
+		}
+	}
+	return region, nil
 }
 
 // ListInstances implements httpapi.InstanceStore.

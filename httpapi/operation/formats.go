@@ -1,16 +1,21 @@
 package operation
 
 import (
+	"context"
 	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
 
-	"hydragate/adapters"
+	"github.com/danielgtaylor/huma/v2"
+
 	"hydragate/gateway"
 	"hydragate/httpapi/fastapi"
 	"hydragate/identity"
 )
+
+// formatRegion is the format of a country as two letters.
+const formatRegion = "region"
 
 // formatSenderNumber is the format of a number from which the gateway sends.
 const formatSenderNumber = "sender-number"
@@ -23,6 +28,7 @@ func NewChecker(allowPrivate bool) *fastapi.Checker {
 		fastapi.FormatTime:     fastapi.CleanTime,
 		fastapi.FormatEmail:    fastapi.CleanEmail,
 		fastapi.FormatPhone:    cleanPhone,
+		formatRegion:           cleanRegion,
 		formatSenderNumber:     cleanSenderNumber,
 		fastapi.FormatLocale:   fastapi.CleanLocale,
 		fastapi.FormatTimezone: fastapi.CleanTimezone,
@@ -43,6 +49,11 @@ func cleanSenderNumber(s string) (string, *fastapi.Violation) {
 		return "", fastapi.ValueViolation(err)
 	}
 	return number, nil
+}
+
+func cleanRegion(s string) (string, *fastapi.Violation) {
+	region, err := identity.NormalizeRegion(s)
+	return region, fastapi.ValueViolation(err)
 }
 
 func cleanAgentURL(s string, allowPrivate bool) (string, *fastapi.Violation) {
@@ -103,22 +114,36 @@ func looksLikeNumber(host string) bool {
 }
 
 // CleanExternalID normalizes the value external_id for the channel in the value channel, if both
-// are present. region is the country of phone numbers without a country code; it may be empty.
-func CleanExternalID(values map[string]any, in, region string, violations *[]fastapi.Violation) {
+// are present. A phone number without a country code is completed for the instance, as by NormalizePhone.
+func CleanExternalID(
+	ctx context.Context, values map[string]any, in, instance string, violations *[]fastapi.Violation,
+) {
 	channel, _ := values["channel"].(string)
 	id, ok := values["external_id"].(string)
 	if !ok || channel == "" {
 		return
 	}
-	normalized, err := gateway.NormalizeExternalID(adapters.Channel(channel), id, region)
+	normalized, err := NormalizeExternalID(ctx, channel, plusForSpace(in, id), instance)
 	if err != nil && plusForSpace(in, id) != id {
-		normalized, err = gateway.NormalizeExternalID(adapters.Channel(channel), plusForSpace(in, id), region)
+		normalized, err = NormalizeExternalID(ctx, channel, id, instance)
 	}
 	if err != nil {
 		*violations = append(*violations, fastapi.ValueError(err.Error(), in, "external_id"))
 		return
 	}
 	values["external_id"] = normalized
+}
+
+// completePhone returns value with its country code if it is a number of a schema for phone numbers.
+func completePhone(ctx context.Context, s *huma.Schema, value any, instance string) any {
+	number, ok := value.(string)
+	if !ok || s.Format != fastapi.FormatPhone {
+		return value
+	}
+	if complete, err := NormalizePhone(ctx, number, instance); err == nil {
+		return complete
+	}
+	return value // the checker says what is wrong
 }
 
 // plusForSpace returns a value of a query that begins with a space with a plus sign in its place: a plus

@@ -2,6 +2,7 @@ package operation
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"net/http"
@@ -86,9 +87,10 @@ func (rd *Reader) readParams(
 		if p.Schema.Format == fastapi.FormatPhone {
 			value = plusForSpace(where, value)
 		}
-		values[p.Name] = rd.Checker.Check(p.Schema, value, []any{where, locName(where, p.Name)}, violations)
+		completed := completePhone(r.Context(), p.Schema, value, query.Get("instance_id"))
+		values[p.Name] = rd.Checker.Check(p.Schema, completed, []any{where, locName(where, p.Name)}, violations)
 	}
-	CleanExternalID(values, where, "", violations)
+	CleanExternalID(r.Context(), values, where, query.Get("instance_id"), violations)
 	for name, v := range values {
 		in.Values[where+"/"+name] = paramText(v)
 	}
@@ -169,7 +171,7 @@ func (rd *Reader) readBody(
 		}
 		*violations = append(*violations, duplicates...)
 	}
-	values := rd.checkFields(to, op, value, violations)
+	values := rd.checkFields(r.Context(), to, op, value, violations)
 	var err error
 	in.Body, err = fastapi.Encode(values)
 	return err
@@ -178,7 +180,7 @@ func (rd *Reader) readBody(
 // checkFields checks the fields of a body, in the order of their declaration, and then reports
 // unknown fields. It returns the canonical values.
 func (rd *Reader) checkFields(
-	to *Route, op *huma.Operation, value any, violations *[]fastapi.Violation,
+	ctx context.Context, to *Route, op *huma.Operation, value any, violations *[]fastapi.Violation,
 ) map[string]any {
 	if value == nil {
 		if op.RequestBody.Required {
@@ -195,10 +197,12 @@ func (rd *Reader) checkFields(
 		return nil
 	}
 	values := map[string]any{}
+	instance, _ := fields["instance_id"].(string)
 	for _, name := range to.Fields {
 		v, exists := fields[name]
 		switch {
 		case exists:
+			v = completePhone(ctx, to.Schema.Properties[name], v, instance)
 			values[name] = rd.Checker.Check(to.Schema.Properties[name], v, []any{"body", name}, violations)
 		case to.isRequired(name):
 			*violations = append(*violations, fastapi.MissingField("body", name))
@@ -209,7 +213,7 @@ func (rd *Reader) checkFields(
 			*violations = append(*violations, extraForbidden(fastapi.AppendLoc([]any{"body"}, name)))
 		}
 	}
-	CleanExternalID(values, "body", "", violations)
+	CleanExternalID(ctx, values, "body", instance, violations)
 	return values
 }
 

@@ -205,7 +205,7 @@ type userOut struct{ Body userResponse }
 
 func (u *API) createUser(ctx context.Context, in *struct{ Body newUser }) (*userOut, error) {
 	caller := operation.CallerOf(ctx)
-	user, violations := in.Body.parse(caller.TenantID)
+	user, violations := in.Body.parse(ctx, caller.TenantID)
 	if len(violations) > 0 {
 		return nil, fastapi.ValidationProblem(violations...)
 	}
@@ -215,7 +215,7 @@ func (u *API) createUser(ctx context.Context, in *struct{ Body newUser }) (*user
 
 // parse returns the user that the body describes, and the violations of rules that are not part of
 // the schema.
-func (b newUser) parse(tenant string) (u identity.User, violations []fastapi.Violation) {
+func (b newUser) parse(ctx context.Context, tenant string) (u identity.User, violations []fastapi.Violation) {
 	email, phone := strings.TrimSpace(b.Email.Value), strings.TrimSpace(b.PhoneNumber.Value)
 	fkID := strings.TrimSpace(b.FKID.Value)
 	if email == "" && phone == "" && fkID == "" {
@@ -228,7 +228,7 @@ func (b newUser) parse(tenant string) (u identity.User, violations []fastapi.Vio
 		}
 	}
 	// A valid number is always stored in E.164 format, so that it can be found.
-	number, err := identity.NormalizePhone(phone, "")
+	number, err := operation.NormalizePhone(ctx, phone, "")
 	switch {
 	case err == nil:
 		phone = number
@@ -272,7 +272,7 @@ func (u *API) searchUser(ctx context.Context, in *struct {
 			"exactly one of email, phoneNumber and fkId is required", "query",
 		))
 	}
-	if number, err := identity.NormalizePhone(plusForSpace(in.PhoneNumber), ""); err == nil {
+	if number, err := operation.NormalizePhone(ctx, plusForSpace(in.PhoneNumber), ""); err == nil {
 		q.Phone = number
 	}
 	caller := operation.CallerOf(ctx)

@@ -47,6 +47,10 @@ func Import(ctx context.Context, s *app.Settings, con app.Console, o ImportOptio
 		return errors.Join(err, failures.close())
 	}
 	defer st.Close()
+	regions, err := st.DefaultRegions(ctx, identity.DefaultTenant)
+	if err != nil {
+		return errors.Join(err, failures.close())
+	}
 	target := st.NewImport(identity.ImportOptions{
 		TenantID: identity.DefaultTenant, Actor: app.CommandActor,
 		TrustReason: strings.TrimSpace(o.TrustVerified), DryRun: o.DryRun,
@@ -55,6 +59,7 @@ func Import(ctx context.Context, s *app.Settings, con app.Console, o ImportOptio
 		reader: lines, target: target, validator: newValidator(time.Now()), failures: failures,
 		progress: newProgress(con.Err),
 	}
+	i.validator.regions = regions
 	err = i.run(ctx)
 	i.progress.erase()
 	if cerr := failures.close(); err == nil {

@@ -100,7 +100,8 @@ func omitEmptyMetadata(m json.RawMessage) json.RawMessage {
 // A validator validates lines by the rules of the API and collects the violations of a line.
 type validator struct {
 	now        time.Time
-	zones      map[string]bool // whether a time zone exists, for those looked up before
+	regions    map[string]string // default regions by ID and name of the instance; "" has that of all instances
+	zones      map[string]bool   // whether a time zone exists, for those looked up before
 	violations []string
 }
 
@@ -156,7 +157,8 @@ func (v *validator) identity(f identityFields) identity.RecordIdentity {
 	}
 	external := v.text("external_id", f.ExternalID, identity.MaxExternalID)
 	var err error
-	if i.ExternalID, err = gateway.NormalizeExternalID(adapters.Channel(i.Channel), external, ""); err != nil {
+	region := v.regions[i.Instance]
+	if i.ExternalID, err = gateway.NormalizeExternalID(adapters.Channel(i.Channel), external, region); err != nil {
 		v.addViolation("external_id", err.Error())
 	}
 	if i.RoleOverride != "" && i.RoleOverride != identity.RoleOwner {
@@ -206,7 +208,7 @@ func (v *validator) phone(s string) string {
 	if strings.TrimSpace(s) == "" {
 		return ""
 	}
-	number, err := identity.NormalizePhone(s, "")
+	number, err := identity.NormalizePhone(s, v.regions[""])
 	if err != nil {
 		v.addViolation("phone_number", err.Error())
 	}
