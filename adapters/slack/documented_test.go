@@ -79,6 +79,12 @@ func TestReceive_UnknownPart(t *testing.T) {
 			t.Errorf("%s: content = %+v, want %s", fields, m.Content, want)
 		}
 	}
+	payload := `{"type":"block_actions","trigger_id":"1.2.a","user":{"id":"U1","team_id":"T1"},"channel":{"id":"C1"},
+		"actions":[{"type":"button","value":"yes"}],"message":{"ts":"1732190400.000100"}}`
+	in, err := receive(t, endpoint(), "interactivity", []byte(url.Values{"payload": {payload}}.Encode()))
+	if m := singleMessage(t, in, err); m.ReplyTo != "1732190400.000100" {
+		t.Errorf("interaction in a message that is not named elsewhere: reply to %q", m.ReplyTo)
+	}
 	if m := interaction(t, "block_actions", ""); m.Kind != adapters.Unsupported {
 		t.Errorf("interaction without actions = %+v, want no message of a person", m)
 	}

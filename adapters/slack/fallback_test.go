@@ -54,6 +54,10 @@ func TestSend_Fallback(t *testing.T) {
 			chat: adapters.Chat{ID: direct}, to: steve, codes: []string{"channel_not_found", "channel_not_found"},
 			fails: "channel_not_found",
 		},
+		"too long for the person": {
+			chat: adapters.Chat{ID: direct}, to: steve, codes: []string{"channel_not_found", "msg_too_long"},
+			fails: "msg_too_long",
+		},
 		"room left by the app": {chat: group("1.1"), to: steve, codes: []string{"not_in_channel"}, fails: "not_in_channel"},
 		"button in a room without the app": {
 			chat: group("1.1"), to: steve, token: true, codes: []string{"not_in_channel"},

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -56,6 +57,23 @@ func TestSend_PlainText(t *testing.T) {
 		if got := wire.form.Get(k); got != want {
 			t.Errorf("%s: %q, want %q", k, got, want)
 		}
+	}
+}
+
+// TestSend_LookupWindow checks that a reply that may have been sent is looked for among those of a day.
+func TestSend_LookupWindow(t *testing.T) {
+	s, _ := newSimulator(t)
+	wire := &formRecorder{Handler: s, method: "conversations.history"}
+	server := httptest.NewServer(wire)
+	t.Cleanup(server.Close)
+	s.AddRoom("C1", false)
+	a := &slack.Adapter{APIURL: server.URL + "/api/", Now: fixedTime}
+	reply := adapters.Reply{ID: "r1", Chat: adapters.Chat{ID: "C1", Group: true}, Text: "hi", MaybeSent: true}
+	if _, err := a.Send(t.Context(), endpoint(), reply); err != nil {
+		t.Fatal(err)
+	}
+	if want := strconv.FormatInt(fixedTime().Add(-24*time.Hour).Unix(), 10); wire.form.Get("oldest") != want {
+		t.Errorf("looked for messages since %s, want %s", wire.form.Get("oldest"), want)
 	}
 }
 

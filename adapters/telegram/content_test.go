@@ -5,6 +5,7 @@ import (
 	"maps"
 	"os"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -98,6 +99,12 @@ func TestReceive_ReadableText(t *testing.T) {
 	link := func(words, url string) o { return o{"type": "url", "text": words, "url": url} }
 	rich := func(blocks ...any) o { return o{"rich_message": o{"blocks": blocks}} }
 	entities := func(text string, es ...any) o { return o{"text": text, "entities": es} }
+	nested := func(levels int) (block o) {
+		for block = (o{"text": "inside"}); levels > 0; levels-- {
+			block = o{"blocks": list{block}}
+		}
+		return block
+	}
 	for name, c := range map[string]struct {
 		fields o
 		want   string
@@ -138,7 +145,12 @@ func TestReceive_ReadableText(t *testing.T) {
 			rich(o{"type": "paragraph", "text": o{"type": "text_mention", "text": "Ann", "user": o{"id": 42}}}),
 			"Ann (tg://user?id=42)",
 		},
-		"unknown block": {rich(o{"type": "poem", "text": "roses", "caption": o{"text": "by Ann"}}), "roses\nby Ann"},
+		"many blocks": {
+			rich(slices.Repeat(list{o{"type": "paragraph", "text": "a"}}, 100)...), strings.Repeat("a\n", 99) + "a",
+		},
+		"deep blocks":     {o{"rich_message": nested(20)}, "inside"},
+		"too deep blocks": {o{"rich_message": nested(100), "caption": "outside"}, "outside"},
+		"unknown block":   {rich(o{"type": "poem", "text": "roses", "caption": o{"text": "by Ann"}}), "roses\nby Ann"},
 		"unknown container": {
 			rich(o{"type": "tabs", "items": list{o{"title": "One", "blocks": list{o{"text": "first"}}}}}), "One\nfirst",
 		},
@@ -164,6 +176,17 @@ func TestReceive_ReadableText(t *testing.T) {
 		},
 		"wrong offset": {
 			entities("hi", o{"type": "text_link", "offset": -3, "length": 1, "url": "https://example.com/"}), "hi",
+		},
+		"no words": {
+			entities("hi", o{"type": "text_link", "offset": 1, "length": 0, "url": "https://example.com/"}), "hi",
+		},
+		"after the end": {
+			entities("hello", o{"type": "text_link", "offset": 3, "length": 3, "url": "https://example.com/"}), "hello",
+		},
+		"not in order": {
+			entities("a b", o{"type": "text_link", "offset": 2, "length": 1, "url": "https://b.example/"},
+				o{"type": "text_link", "offset": 0, "length": 1, "url": "https://a.example/"}),
+			"a (https://a.example/) b (https://b.example/)",
 		},
 		"nested links": {entities("hi", o{"type": "text_link", "offset": 0, "length": 2, "url": "https://a.example/"},
 			o{"type": "text_link", "offset": 0, "length": 1, "url": "https://b.example/"}), "hi (https://a.example/)"},
@@ -230,6 +253,13 @@ func TestReceive_Content(t *testing.T) {
 			content(adapters.Content{
 				Kind: adapters.Location, Latitude: 1.5, Longitude: 2.5, Title: "Shop", Address: "1 Main St",
 			}),
+		},
+		"map and picture without words": {
+			o{"rich_message": o{"blocks": []any{
+				o{"type": "map", "location": o{"latitude": 1.5, "longitude": 2.5}},
+				o{"type": "photo", "photo": []any{o{"file_id": "AgAC", "width": 1, "height": 1}}},
+			}}},
+			content(adapters.Content{Kind: adapters.Location, Latitude: 1.5, Longitude: 2.5}),
 		},
 		"equator": {o{"location": o{"latitude": 0, "longitude": 0}}, content(adapters.Content{Kind: adapters.Location})},
 		"form": {

@@ -54,6 +54,17 @@ func TestReceive_ProvenClaims(t *testing.T) {
 	}
 }
 
+func TestReceive_Dates(t *testing.T) {
+	for date, known := range map[int64]bool{
+		-1: false, 0: false, 1: true, 1763776800: true, 253402300799: true, 253402300800: false,
+	} {
+		m := receiveFields(t, "message", map[string]any{"text": "hi", "date": date})
+		if known && m.SentAt.Unix() != date || !known && !m.SentAt.IsZero() {
+			t.Errorf("date %d: sent at %v, want the same time: %v", date, m.SentAt, known)
+		}
+	}
+}
+
 // TestReceive_MessageKeys checks that a repeated update ID does not hide a new message, and
 // that a message with another update ID is still the same.
 func TestReceive_MessageKeys(t *testing.T) {

@@ -1,9 +1,11 @@
 package telegram_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math"
 	"slices"
 	"strings"
@@ -205,11 +207,13 @@ func TestPoll_CanceledWhileStoreFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server, a := newSimulator(t)
 		sendTexts(server, "a")
+		var log bytes.Buffer
+		a.Log = slog.New(slog.NewTextHandler(&log, nil))
 		s := &adaptertest.Store{NextErr: adaptertest.FailTimes(math.MaxInt)}
 		stop := adaptertest.StartPolling(t, a, endpoint(), "", s.Add)
 		adaptertest.Advance(5 * time.Minute)
-		if err := stop(); !errors.Is(err, context.Canceled) {
-			t.Errorf("ended with %v", err)
+		if err := stop(); !errors.Is(err, context.Canceled) || !strings.Contains(log.String(), "store updates failed") {
+			t.Errorf("ended with %v, want Canceled and the failures in the log:\n%s", err, &log)
 		}
 		if len(server.PendingUpdates(botUsername)) != 1 {
 			t.Error("confirmed an update that was not stored")

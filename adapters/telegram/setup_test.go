@@ -50,6 +50,9 @@ func TestCheck_MalformedToken(t *testing.T) {
 		"empty": "", "no colon": strings.Repeat("a", 46), "no ID": ":" + strings.Repeat("a", 35),
 		"letters": "bot:" + strings.Repeat("a", 35), "short": "424242:abc", "long": "424242:" + strings.Repeat("a", 100),
 		"space": token[:20] + " " + token[20:], "path": "424242:" + strings.Repeat("a", 35) + "/../x",
+		"secret of 29": "424242:" + strings.Repeat("a", 29), "101 bytes": "424242:" + strings.Repeat("a", 94),
+		"signs in the ID": "/1:" + strings.Repeat("a", 35), "signs": "1:" + strings.Repeat("a", 35) + "/",
+		"sign after 9": "1:" + strings.Repeat("a", 35) + ":", "sign before A": "1:" + strings.Repeat("a", 35) + "@",
 		"newline": token + "\n", "umlaut": "424242:" + strings.Repeat("ä", 35), "username": "@hydragate_bot",
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -65,6 +68,21 @@ func TestCheck_MalformedToken(t *testing.T) {
 	}
 	if calls := server.Calls(botUsername, "getMe"); len(calls) != 0 {
 		t.Errorf("%d calls, want none", len(calls))
+	}
+}
+
+func TestCheck_TokenForms(t *testing.T) {
+	for _, good := range []string{
+		"0123456789:" + strings.Repeat("a", 30), "424242:" + strings.Repeat("a", 93),
+		"424242:09azAZ_-" + strings.Repeat("a", 27),
+	} {
+		server, a := newSimulator(t)
+		server.RevokeToken(botUsername, good)
+		ep := endpoint()
+		ep.Credentials = adapters.Credentials{adapters.BotToken: good}
+		if _, err := a.Check(t.Context(), ep); err != nil {
+			t.Errorf("Check of %q = %v, want nil", good, err)
+		}
 	}
 }
 
@@ -139,6 +157,13 @@ func TestConnectAndDisconnect(t *testing.T) {
 		if url, _ := server.Webhook(botUsername); url != "" {
 			t.Errorf("webhook = %q, want none", url)
 		}
+	}
+	if err := a.Connect(t.Context(), ep); err != nil {
+		t.Fatal(err)
+	}
+	server.Arm("deleteWebhook", botAPIError(429, "Too Many Requests: retry after 1", `{"retry_after":1}`))
+	if se := asSetupError(t, a.Disconnect(t.Context(), ep)); !se.Retryable() {
+		t.Errorf("Disconnect while throttled = %v, want a retryable error", se)
 	}
 }
 

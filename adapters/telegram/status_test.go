@@ -1,6 +1,7 @@
 package telegram_test
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
 	"testing"
@@ -13,7 +14,8 @@ import (
 // TestStatus covers what Telegram can report about a bot, for both modes.
 func TestStatus(t *testing.T) {
 	const foreign = "https://other.example/secret-path/bot"
-	recently := time.Now().Add(-time.Minute).Unix()
+	now := time.Now().Truncate(time.Second)
+	recently, longAgo := now.Add(-time.Minute).Unix(), now.Add(-30*time.Minute).Unix()
 	info := func(fields string) func(*simulator.Telegram) {
 		return func(s *simulator.Telegram) {
 			s.Arm("getWebhookInfo", simulator.Fault{Status: 200, Body: `{"ok":true,"result":{"url":"` + webhookURL + `",` +
@@ -70,7 +72,13 @@ func TestStatus(t *testing.T) {
 			name:   "an error of last week",
 			change: info(`"pending_update_count":1,"last_error_date":1700000000,"last_error_message":"Connection timed out"`),
 		},
-		{name: "many updates wait", change: info(`"pending_update_count":4000`), warning: "4000 updates wait"},
+		{
+			name: "an error of half an hour ago",
+			change: info(fmt.Sprintf(`"pending_update_count":1,"last_error_date":%d,"last_error_message":"Connection timed out"`,
+				longAgo)),
+		},
+		{name: "many updates wait", change: info(`"pending_update_count":100`), warning: "100 updates wait"},
+		{name: "some updates wait", change: info(`"pending_update_count":99`)},
 		{
 			name:    "some kinds of updates are not sent",
 			change:  info(`"pending_update_count":0,"allowed_updates":["message"]`),
@@ -89,6 +97,7 @@ func TestStatus(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			server, a := newSimulator(t)
+			a.Now = func() time.Time { return now }
 			ep := webhookEndpoint()
 			if tt.mode != "" {
 				ep.Mode = tt.mode
@@ -125,6 +134,15 @@ func TestStatus_Errors(t *testing.T) {
 	got, err := a.Status(t.Context(), webhookEndpoint(), time.Time{})
 	if err != nil || got.Settings[adapters.BotUsername] != "renamed_bot" {
 		t.Errorf("Status() of a renamed bot = %v, %v, want its new name", got.Settings, err)
+	}
+	other, set := webhookEndpoint(), webhookEndpoint()
+	other.Address, set.Address = "424243", ""
+	_, err = a.Status(t.Context(), other, time.Time{})
+	if se := asSetupError(t, err); se.Reason != adapters.BadSecret || se.Field != adapters.BotToken {
+		t.Errorf("Status() with the token of another bot = %v, want BadSecret", err)
+	}
+	if _, err = a.Status(t.Context(), set, time.Time{}); err != nil {
+		t.Errorf("Status() before the bot is known = %v, want nil", err)
 	}
 	server.RevokeToken("renamed_bot", "424242:"+strings.Repeat("b", 35))
 	_, err = a.Status(t.Context(), webhookEndpoint(), time.Time{})

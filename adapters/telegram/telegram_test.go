@@ -1,6 +1,7 @@
 package telegram_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -209,6 +210,14 @@ func TestReceive_SecretCheckedBeforeBody(t *testing.T) {
 // TestReceive_LargeUpdate checks that an update which is too large to store whole is accepted,
 // because otherwise Telegram would hold back later updates of the chat.
 func TestReceive_LargeUpdate(t *testing.T) {
+	longest := []byte(`{"update_id":731000001,"message":{"message_id":1,"chat":{"id":1,"type":"private"},"text":"hi"}}`)
+	longest = append(longest, bytes.Repeat([]byte(" "), 512<<10-len(longest))...)
+	for kind, body := range map[adapters.Kind][]byte{adapters.Text: longest, adapters.Undecodable: append(longest, ' ')} {
+		in, err := new(telegram.Adapter).Receive(requestWithSecrets(secret)(endpoint(), "", body), endpoint(), "")
+		if err != nil || len(in.Messages) != 1 || in.Messages[0].Kind != kind {
+			t.Errorf("Receive of %d bytes = %d messages, %v, want one of kind %q", len(body), len(in.Messages), err, kind)
+		}
+	}
 	big := []byte(`{"update_id":731000001,"message":{"message_id":1,"chat":{"id":1,"type":"private"},"text":"` +
 		strings.Repeat("m", 1<<20) + `"}}`)
 	in, err := new(telegram.Adapter).Receive(requestWithSecrets(secret)(endpoint(), "", big), endpoint(), "")
