@@ -2,6 +2,7 @@ package process
 
 import (
 	"context"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -101,5 +102,25 @@ func TestWorker_SlowCodeStore(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// TestWorker_TooManyCandidates checks that a message with more letters that could be a code than are looked
+// up is passed on without them, so that they do not hide a live code.
+func TestWorker_TooManyCandidates(t *testing.T) {
+	var text strings.Builder
+	for range 1500 {
+		text.WriteString("see " + claim.NewCode() + " or " + claim.NewInviteCode() + "\n")
+	}
+	s := newConversation("ok", text.String())
+	for i := range s.pending {
+		s.pending[i].LiveCodes, s.pending[i].Encrypted = true, true
+	}
+	w := newWorker(s)
+	w.Claims = &claim.Service{Store: slowCodeStore{}, Codes: slowCodeStore{}}
+	run(t, w)
+	passed := s.commits[len(s.commits)-1].Messages[1].Message
+	if passed == nil || len(claim.Scan(passed.Text)) > 0 || !strings.Contains(passed.Text, "[withheld]") {
+		t.Errorf("stored %.100q, want it without what could be a code", passed.Text)
 	}
 }
