@@ -42,8 +42,8 @@ type CodeStore interface {
 	// any number of concurrent calls at most MaxTries are compared. A repeated call for the same
 	// message counts once.
 	//
-	// Check also looks for another identity that code was issued for, in typedIn or for the whole
-	// tenant. It consumes nothing, and makes the same calls whatever it finds, even for an
+	// Check also looks for another identity that code was issued for, on the channel of s, in typedIn or
+	// for the whole tenant. It consumes nothing, and makes the same calls whatever it finds, even for an
 	// identity without a code. typedIn is the instance that received the code, and message the ID
 	// of the message that contained it.
 	Check(ctx context.Context, s Target, typedIn, code, message string) (CheckResult, error)
@@ -51,8 +51,8 @@ type CodeStore interface {
 	// Peek compares code with the stored code of s. It counts nothing, and ignores what was counted.
 	Peek(ctx context.Context, s Target, code string) (Result, error)
 
-	// Find returns the targets of those of codes that are stored on the channel of s, for its instance
-	// or its whole tenant, by code. It finds every code until it is dropped, replaced or expired, and
+	// Find returns the targets of those of codes that are stored for the instance of s or its whole
+	// tenant, on any channel, by code. It finds every code until it is dropped, replaced or expired, and
 	// counts nothing. The targets have no ExternalID, and the database may have newer information.
 	Find(ctx context.Context, s Target, codes []string) (map[string]Target, error)
 

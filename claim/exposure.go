@@ -22,7 +22,7 @@ const (
 )
 
 // maxCandidates is the number of possible codes in a message that are looked up.
-const maxCandidates = 4096
+const maxCandidates = 1024
 
 // ErrTooManyCandidates is returned if a text contains more possible codes than can be looked up.
 var ErrTooManyCandidates = errors.New("claim: too many possible codes in one message")
@@ -130,8 +130,8 @@ func (d *Service) DecideLost(a Attempt, e Exposure) Decision {
 	}
 }
 
-// DecideExposure decides about live codes and invites in a message that is not a claim. Those of other
-// accounts are revoked, and so are invites if others can read the message.
+// DecideExposure decides about live codes and invites in a message that is not a claim. Codes of other
+// accounts on the channel are revoked, and so are invites if others can read the message.
 func (d *Service) DecideExposure(a Attempt, e Exposure, public bool) Decision {
 	r := Decision{Attempt: a, Outcome: Exposed, Miss: TextMiss}
 	for _, letters := range slices.Sorted(maps.Keys(e.Invites)) {
@@ -143,7 +143,7 @@ func (d *Service) DecideExposure(a Attempt, e Exposure, public bool) Decision {
 		return r
 	}
 	for _, letters := range slices.Sorted(maps.Keys(e.Codes)) {
-		if owner := e.Codes[letters]; owner.IdentityID != a.IdentityID {
+		if owner := e.Codes[letters]; owner.IdentityID != a.IdentityID && owner.Channel == a.Channel {
 			r.revokeForeign(a, owner)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"hydragate/adapters"
 	"hydragate/claim"
 	"hydragate/gateway"
 	"hydragate/identity"
@@ -253,31 +254,34 @@ func (s *Store) missesStmt(a claim.Attempt, st *claim.ExposureState) sqldb.State
 	}
 }
 
-// exposedInvitesStmt reads the invites among letters that were live when the message was received.
+// exposedInvitesStmt reads the invites among letters that were live at the instance, on any channel, when
+// the message was received.
 func (s *Store) exposedInvitesStmt(a claim.Attempt, letters []string, st *claim.ExposureState) sqldb.Statement {
 	byMAC := map[string]string{}
-	args := []any{a.TenantID, a.InstanceID, a.Channel, a.ReceivedAt}
+	args := []any{a.TenantID, a.InstanceID, a.ReceivedAt}
 	var placeholders []string
-	add := func(mac string) {
+	add := func(mac any) {
 		args = append(args, mac)
 		placeholders = append(placeholders, sqldb.Placeholder(len(args)))
 	}
 	for _, code := range letters {
-		for _, mac := range s.inviteMACs(a.InstanceID, a.Channel, code) {
-			byMAC[mac] = code
-			add(mac)
+		for _, channel := range adapters.Channels() {
+			for _, mac := range s.inviteMACs(a.InstanceID, string(channel), code) {
+				byMAC[mac] = code
+				add(mac)
+			}
 		}
 	}
-	last := s.inviteMACs(a.InstanceID, a.Channel, letters[len(letters)-1])[0]
+	last := args[len(args)-1]
 	for n := len(placeholders); n&(n-1) != 0; n++ { // a power of two, so that few statements are prepared
 		add(last)
 	}
 	return sqldb.Statement{
 		Query: `
 		select v.mac, ` + s.inviteColumns() + ` from invites v
-		where v.tenant_id = $1 and v.instance_id = $2 and v.channel = $3 and v.used_msg is null and v.opened_msg is null
+		where v.tenant_id = $1 and v.instance_id = $2 and v.used_msg is null and v.opened_msg is null
 			and v.revoked_at is null
-			and v.expires_at >= $4 and v.mac in (` + strings.Join(placeholders, ", ") + `)`, Args: args,
+			and v.expires_at >= $3 and v.mac in (` + strings.Join(placeholders, ", ") + `)`, Args: args,
 		Read: func(rs sqldb.Rows) error {
 			st.Invites = map[string]claim.Invite{}
 			_, err := sqldb.ScanAll(rs, nil, func(sc sqldb.ScanFunc) (struct{}, error) {
@@ -291,26 +295,24 @@ func (s *Store) exposedInvitesStmt(a claim.Attempt, letters []string, st *claim.
 	}
 }
 
-// liveCodeExpr returns the condition that a code for the channel could be redeemed at the instance of a
-// message when it was received.
+// liveCodeExpr returns the condition that a code could be redeemed at the instance of a message, on any
+// channel, when it was received.
 func liveCodeExpr(message string) string {
 	live := func(instance string) string {
 		return `exists (
 			select 1 from identities l
-			where l.tenant_id = ` + message + `.tenant_id and l.channel = ` + message + `.channel
-				and l.instance_id ` + instance + `
+			where l.tenant_id = ` + message + `.tenant_id and l.instance_id ` + instance + `
 				and l.claim_expires_at >= ` + message + `.received_at and l.claim_expires_at is not null
 				and l.claim_used_msg is null and l.claim_revoked_at is null)`
 	}
 	return `(` + live(`= `+message+`.instance_id`) + ` or ` + live(`is null`) + `)`
 }
 
-// liveInviteExpr returns the condition that an invite could be redeemed at the instance and channel of a
-// message when it was received.
+// liveInviteExpr returns the condition that an invite could be redeemed at the instance of a message, on any
+// channel, when it was received.
 func liveInviteExpr(message string) string {
 	return `exists (
 			select 1 from invites l
-			where l.tenant_id = ` + message + `.tenant_id and l.instance_id = ` + message + `.instance_id and l.channel = ` +
-		message + `.channel
+			where l.tenant_id = ` + message + `.tenant_id and l.instance_id = ` + message + `.instance_id
 				and l.expires_at >= ` + message + `.received_at and l.used_msg is null and l.revoked_at is null)`
 }

@@ -44,7 +44,7 @@ func testFind(t *testing.T, store Harness) {
 	}{
 		"instance": {func(s *claim.Target) { s.InstanceID = newID() }, 1}, // that of the tenant
 		"tenant":   {func(s *claim.Target) { s.InstanceID, s.TenantID = newID(), newID() }, 0},
-		"channel":  {func(s *claim.Target) { s.Channel = "sms" }, 0},
+		"channel":  {func(s *claim.Target) { s.Channel = "sms" }, 2},
 	} {
 		other := here
 		change.apply(&other)

@@ -53,9 +53,10 @@ func (k derivedKey) codeHash(s claim.Target, code string) []byte {
 	)
 }
 
-// indexKey returns the key of the index entry of code in the scope of s.
+// indexKey returns the key of the index entry of code in the scope of s, on whatever channel it can be
+// redeemed: people also write it on another.
 func (k derivedKey) indexKey(s claim.Target, code string) string {
-	sum := mac(k.indexSecret, scopeOf(s), s.Channel, code)
+	sum := mac(k.indexSecret, scopeOf(s), code)
 	return keyPrefix(s) + "code:" + base64.RawURLEncoding.EncodeToString(sum[:16])
 }
 

@@ -14,7 +14,7 @@ import (
 
 // putScript stores a code, and removes the index entry of the previous one, unless a code of the same
 // or a newer generation is stored. KEYS: code, its index entry, present index entry.
-// ARGV: generation, keyed hash, lifetime in milliseconds, identity.
+// ARGV: generation, keyed hash, lifetime in milliseconds, identity, channel.
 const putScript = `
 local r = redis.call('HMGET', KEYS[1], 'g', 'x')
 if r[1] and tonumber(r[1]) >= tonumber(ARGV[1]) then
@@ -23,10 +23,10 @@ end
 if r[2] and r[2] ~= KEYS[3] then
   return -1
 end
-if r[1] and redis.call('GET', KEYS[3]) == ARGV[4] .. ':' .. r[1] then
+if r[1] and string.find(redis.call('GET', KEYS[3]) or '', ARGV[4] .. ':' .. r[1] .. ':', 1, true) == 1 then
   redis.call('DEL', KEYS[3])
 end
-redis.call('SET', KEYS[2], ARGV[4] .. ':' .. ARGV[1], 'PX', ARGV[3])
+redis.call('SET', KEYS[2], ARGV[4] .. ':' .. ARGV[1] .. ':' .. ARGV[5], 'PX', ARGV[3])
 redis.call('HSET', KEYS[1], 'g', ARGV[1], 'm', ARGV[2], 'f', '0', 's', '\n', 'x', KEYS[2])
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
 return 1
@@ -69,7 +69,7 @@ end
 if r[2] and r[2] ~= KEYS[2] then
   return -1
 end
-if redis.call('GET', KEYS[2]) == ARGV[2] .. ':' .. ARGV[1] then
+if string.find(redis.call('GET', KEYS[2]) or '', ARGV[2] .. ':' .. ARGV[1] .. ':', 1, true) == 1 then
   redis.call('DEL', KEYS[2])
 end
 redis.call('DEL', KEYS[1])

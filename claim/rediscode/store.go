@@ -50,7 +50,7 @@ func (p *Store) Put(ctx context.Context, s claim.Target, code string) error {
 		return script{
 			putScript,
 			[]string{codeKey(s), added, cmp.Or(index, added)},
-			[]any{s.Gen, keys[0].codeHash(s, code), keyTTL.Milliseconds(), s.IdentityID},
+			[]any{s.Gen, keys[0].codeHash(s, code), keyTTL.Milliseconds(), s.IdentityID, s.Channel},
 		}
 	})
 	if err != nil {
@@ -171,7 +171,7 @@ func (p *Store) Check(ctx context.Context, s claim.Target, typedIn, code, messag
 	}
 	for i, entry := range entries { // one that cannot be read is skipped
 		other, ok := parseIndexEntry(scopes[i%len(scopes)], entry.Val())
-		if ok && other.IdentityID != s.IdentityID {
+		if ok && other.IdentityID != s.IdentityID && other.Channel == s.Channel {
 			found.Other = other
 			break
 		}
@@ -227,13 +227,16 @@ func parseCheckResult(reply any) (claim.CheckResult, error) {
 
 // parseIndexEntry returns the target that an index entry in the given scope leads to.
 func parseIndexEntry(scope claim.Target, entry string) (claim.Target, bool) {
-	id, number, ok := strings.Cut(entry, ":")
-	gen, err := strconv.ParseInt(number, 10, 64)
-	if !ok || err != nil {
+	parts := strings.Split(entry, ":")
+	if len(parts) != 3 { // identity, generation and channel
+		return claim.Target{}, false
+	}
+	gen, err := strconv.ParseInt(parts[1], 10, 64)
+	if err != nil {
 		return claim.Target{}, false
 	}
 	return claim.Target{
-		TenantID: scope.TenantID, InstanceID: scope.InstanceID, Channel: scope.Channel, IdentityID: id, Gen: gen,
+		TenantID: scope.TenantID, InstanceID: scope.InstanceID, Channel: parts[2], IdentityID: parts[0], Gen: gen,
 	}, true
 }
 

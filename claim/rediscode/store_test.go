@@ -140,7 +140,7 @@ func TestStore_KeyLayout(t *testing.T) {
 		t.Fatal(err)
 	}
 	const codeKeyName = "hg:{instance/i}:claim:0195a0b4"
-	const indexKeyName = "hg:{instance/i}:code:fYXBnNVPsRMLOFUpCCrF_w"
+	const indexKeyName = "hg:{instance/i}:code:Gp-PZEmuDGE5RYBuIcQnDA"
 	fields, err := client.HGetAll(context.Background(), codeKeyName).Result()
 	if err != nil || len(fields) != 5 || fields["x"] != indexKeyName || fields["g"] != "3" || fields["f"] != "1" ||
 		fields["s"] != "\nm1\n" ||
@@ -155,7 +155,7 @@ func TestStore_KeyLayout(t *testing.T) {
 			t.Errorf("TTL of %s = %v, want 1020s", key, ttl)
 		}
 	}
-	if got, _ := server.Get(indexKeyName); got != "0195a0b4:3" {
+	if got, _ := server.Get(indexKeyName); got != "0195a0b4:3:telegram" {
 		t.Errorf("index entry = %q", got)
 	}
 }
