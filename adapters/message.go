@@ -52,6 +52,10 @@ type Message struct {
 	// parameter of Telegram's "/start".
 	StartPayload string `json:"start_payload,omitempty"`
 
+	// Moved is set if the message reports that the ID of a chat changed, such as that of a group that became a
+	// supergroup. Both chats are one conversation.
+	Moved *ChatMove `json:"moved,omitempty"`
+
 	Deleted bool `json:"deleted,omitempty"` // the sender deleted the message before it was delivered
 
 	// UnprovenReason says why the message does not prove that its sender wrote it. It is empty if the
@@ -97,6 +101,12 @@ type Chat struct {
 	// ReplyToken is a short-lived address that replaces ID for the reply to this message, such as
 	// Slack's response_url. It is a secret.
 	ReplyToken string `json:"answer,omitempty"`
+}
+
+// A ChatMove is a change of the ID of a chat.
+type ChatMove struct {
+	From string `json:"from"`
+	To   string `json:"to"`
 }
 
 // A Command is a message of the form "/name args". The name is in lower case and does not include

@@ -7,7 +7,7 @@ import "reflect"
 var fixedFields = map[reflect.Type]map[string]bool{
 	reflect.TypeFor[Message](): {
 		"Key": true, "AltKey": true, "Kind": true, "ProviderID": true, "Chat": true, "ReplyTo": true, "SentAt": true,
-		"GroupKey": true, "Version": true, "UnprovenReason": true, "Raw": true,
+		"GroupKey": true, "Version": true, "Moved": true, "UnprovenReason": true, "Raw": true,
 	},
 	reflect.TypeFor[Sender]():     {"ID": true, "Aliases": true},
 	reflect.TypeFor[Attachment](): {"Kind": true, "Ref": true},

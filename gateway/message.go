@@ -60,9 +60,10 @@ type IncomingMessage struct {
 	InstanceID     string
 	Channel        adapters.Channel
 	ConversationID string
-	Message        adapters.Message // without the data in Secret
-	Secret         *Secret          // nil if nothing needs encryption
-	Age            time.Duration    // since it was received; zero: received now
+	Message        adapters.Message  // without the data in Secret
+	Secret         *Secret           // nil if nothing needs encryption
+	Age            time.Duration     // since it was received; zero: received now
+	Move           *ConversationMove // nil unless the message reports that a chat has another ID
 }
 
 // A Secret is the part of a message that is stored encrypted until the message is processed, and
@@ -106,6 +107,25 @@ func ConversationOf(instanceID string, channel adapters.Channel, chat adapters.C
 		id += "\x1f" + chat.Thread
 	}
 	return ConversationID(instanceID, channel, id)
+}
+
+// A ConversationMove says that the chat of a conversation has another ID, such as a group that became a
+// supergroup. From is the conversation before and after; To is the one that messages with the new ID would
+// belong to otherwise.
+type ConversationMove struct {
+	TenantID   string
+	InstanceID string
+	Channel    adapters.Channel
+	From, To   string // IDs of conversations
+	Chat       adapters.ChatMove
+}
+
+// NewConversationMove returns the move of the conversation in a chat.
+func NewConversationMove(tenant, instance string, channel adapters.Channel, chat adapters.ChatMove) ConversationMove {
+	return ConversationMove{
+		TenantID: tenant, InstanceID: instance, Channel: channel, Chat: chat,
+		From: ConversationID(instance, channel, chat.From), To: ConversationID(instance, channel, chat.To),
+	}
 }
 
 // ConversationID returns the ID of the conversation in a chat. It is derived from the arguments, so

@@ -8,7 +8,7 @@ import (
 )
 
 // Latest is the number of the newest migration, which the program requires.
-const Latest = 22
+const Latest = 23
 
 //go:embed postgres/*.sql sqlite/*.sql
 var files embed.FS

@@ -31,8 +31,13 @@ func (s *Store) InsertMessages(
 ) (stored int, err error) {
 	var ids [][]string
 	received := messages
-	messages, aliases, err := s.resolveAliases(ctx, received)
+	err = s.recordMoves(ctx, received)
+	var aliases []sqldb.Statement
 	if err == nil {
+		messages, aliases, err = s.resolveAliases(ctx, received)
+	}
+	if err == nil {
+		messages = s.moves.apply(messages)
 		var stmts []sqldb.Statement
 		if stmts, err = s.insertStmts(messages, c, &ids); err != nil {
 			return 0, err
@@ -44,6 +49,12 @@ func (s *Store) InsertMessages(
 	}
 	if err != nil && s.dialect.IsForeignKeyViolation(err) && s.conversations.reset() {
 		return s.InsertMessages(ctx, received, c)
+	}
+	if err != nil && s.dialect.IsCheckViolation(err, "lanes_moved") {
+		var found bool
+		if found, err = s.readMoves(ctx, messages, err); found {
+			return s.InsertMessages(ctx, received, c)
+		}
 	}
 	switch {
 	case err == nil:

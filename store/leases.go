@@ -3,6 +3,8 @@ package store
 import (
 	"context"
 	"fmt"
+	"slices"
+	"sync"
 	"time"
 
 	"hydragate/gateway"
@@ -130,7 +132,7 @@ func (s *Store) Apply(ctx context.Context, st gateway.Commit) error {
 	switch {
 	case err == nil:
 		return nil
-	case s.dialect.IsCheckViolation(err, "lanes_lease"):
+	case s.dialect.IsCheckViolation(err, "lanes_lease"), s.dialect.IsCheckViolation(err, "lanes_moved"):
 		return gateway.ErrLeaseLost
 	case s.dialect.IsCheckViolation(err, "identities_claim"),
 		s.dialect.IsCheckViolation(err, "invites_fence"),
@@ -148,6 +150,157 @@ func (s *Store) wakeQueue(kind gateway.QueueKind, tenant, conversation string, a
 	var v rowValues
 	v.add(conversation, string(kind), tenant, rawSQL(s.dialect.NowPlus(int(after.Seconds()))))
 	return s.wakeStmt(v)
+}
+
+// MoveConversation implements outbox.ReplyStore.
+func (s *Store) MoveConversation(ctx context.Context, m gateway.ConversationMove) error {
+	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
+	defer cancel()
+	if err := s.db.Batch(ctx, s.moveStmts(m)); err != nil {
+		return fmt.Errorf("move conversation: %w", err)
+	}
+	return nil
+}
+
+// recordMoves stores the moves that messages report.
+func (s *Store) recordMoves(ctx context.Context, messages []gateway.IncomingMessage) error {
+	for _, m := range messages {
+		if m.Move != nil {
+			if err := s.ingestDB.Batch(ctx, s.moveStmts(*m.Move)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// moveStmts returns the statements that make the conversations of a move one. The inbox queue of m.To refers to
+// m.From from then on, and cannot become due: a message that is added to it violates a check constraint, and
+// InsertMessages adds it to m.From. What waits in m.To is moved, except for events and replies that another
+// process is working on. The statements have no effect if they are executed again.
+func (s *Store) moveStmts(m gateway.ConversationMove) []sqldb.Statement {
+	var stmts []sqldb.Statement
+	var conversations rowValues
+	ids := []string{min(m.From, m.To), max(m.From, m.To)} // locked in this order, as by InsertMessages
+	for _, id := range ids {
+		chat := m.Chat.From
+		if id == m.To {
+			chat = m.Chat.To
+		}
+		conversations.add(id, m.TenantID, m.InstanceID, string(m.Channel), chat, true, s.now())
+	}
+	stmts = append(stmts, sqldb.Statement{Query: `
+		insert into conversations (id, tenant_id, instance_id, channel, place_id, is_group, created_at)
+		values ` + conversations.String() + ` on conflict do nothing`, Args: conversations.args})
+	for _, kind := range []gateway.QueueKind{gateway.InboxQueue, gateway.DeliveryQueue, gateway.OutboxQueue} {
+		for _, id := range ids {
+			stmts = append(stmts, sqldb.Statement{
+				Query: `
+				insert into lanes (conversation_id, kind, tenant_id) values ($1, $2, $3)
+				on conflict (conversation_id, kind) do update set wakes = lanes.wakes + 1`,
+				Args: []any{id, string(kind), m.TenantID},
+			})
+		}
+	}
+	const isMoved = ` and exists (
+			select 1 from lanes i where i.conversation_id = $3 and i.kind = 'inbox' and i.moved_to = $2)`
+	isFree := func(kind gateway.QueueKind) string {
+		return ` and exists (select 1 from lanes q where q.conversation_id = $3 and q.kind = '` + string(kind) +
+			`' and q.lease_until <= ` + s.dialect.Now + `)`
+	}
+	args := []any{m.TenantID, m.From, m.To}
+	for _, query := range []string{
+		`update lanes set moved_to = $2, due_at = null, holder = '', epoch = epoch + 1
+		where tenant_id = $1 and conversation_id = $3 and kind = 'inbox' and moved_to is null and conversation_id <> $2
+			and not exists (
+				select 1 from lanes o where o.conversation_id = $2 and o.kind = 'inbox' and o.moved_to is not null)`,
+		`update messages set conversation_id = $2
+		where tenant_id = $1 and conversation_id = $3 and state = 'new'` + isMoved,
+		`update deliveries set conversation_id = $2
+		where tenant_id = $1 and conversation_id = $3 and status = 'pending'` + isMoved + isFree(gateway.DeliveryQueue),
+		`update outbox set conversation_id = $2
+		where tenant_id = $1 and conversation_id = $3 and status in ('queued', 'sending')` + isMoved +
+			isFree(gateway.OutboxQueue),
+	} {
+		stmts = append(stmts, sqldb.Statement{Query: query, Args: args})
+	}
+	stmts = append(stmts, sqldb.Statement{
+		Query: `update conversations set moved_place_id = $4 where tenant_id = $1 and id = $2` + isMoved,
+		Args:  []any{m.TenantID, m.From, m.To, m.Chat.To},
+	})
+	for _, kind := range []gateway.QueueKind{gateway.DeliveryQueue, gateway.OutboxQueue} {
+		stmts = append(stmts, s.wakeQueue(kind, m.TenantID, m.From, 0))
+	}
+	return append(stmts, sqldb.Statement{
+		Query: `update lanes set due_at = ` + s.dialect.Least("due_at", s.dialect.Now) + `
+		where tenant_id = $1 and conversation_id = $2 and kind = 'inbox' and moved_to is null and conversation_id <> $3`,
+		Args: args,
+	})
+}
+
+// readMoves looks up the conversations of messages whose chats have another ID now, after cause, the error of
+// storing the messages. It returns cause if there are none.
+func (s *Store) readMoves(
+	ctx context.Context, messages []gateway.IncomingMessage, cause error,
+) (found bool, err error) {
+	var ids []string
+	for _, m := range distinctConversations(messages) {
+		ids = append(ids, m.ConversationID)
+	}
+	in, args := sqldb.PlaceholderList(nil, ids, "$%d")
+	rs, err := s.ingestDB.Query(ctx, `
+		select conversation_id, moved_to from lanes
+		where kind = 'inbox' and moved_to is not null and conversation_id in (`+in+`)`, args...)
+	moves, err := sqldb.ScanAll(rs, err, func(sc sqldb.ScanFunc) (m [2]string, err error) {
+		return m, sc(sqldb.Text(&m[0]), sqldb.Text(&m[1]))
+	})
+	switch {
+	case err != nil:
+		return false, err
+	case len(moves) == 0:
+		return false, cause
+	}
+	for _, m := range moves {
+		s.moves.add(m[0], m[1])
+	}
+	return true, nil
+}
+
+// knownMoves are the conversations whose chats have another ID now, as far as they are known. A move is never
+// reversed.
+type knownMoves struct {
+	mu sync.Mutex
+	to map[string]string // current conversation by that of the new ID
+}
+
+// maxKnownMoves limits the memory of knownMoves.
+const maxKnownMoves = 10_000
+
+func (k *knownMoves) add(from, to string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.to == nil || len(k.to) >= maxKnownMoves {
+		k.to = map[string]string{}
+	}
+	k.to[from] = to
+}
+
+// apply returns messages in their current conversations. It does not change the argument.
+func (k *knownMoves) apply(messages []gateway.IncomingMessage) []gateway.IncomingMessage {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	cloned := false
+	for i, m := range messages {
+		to, ok := k.to[m.ConversationID]
+		if !ok {
+			continue
+		}
+		if !cloned {
+			messages, cloned = slices.Clone(messages), true
+		}
+		messages[i].ConversationID = to
+	}
+	return messages
 }
 
 // replicaRetention is how long the row of a gateway that was killed is kept.

@@ -2,7 +2,9 @@ package store
 
 import (
 	"errors"
+	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -113,6 +115,84 @@ func TestLease_ExcludedInstances(t *testing.T) {
 		}
 		if got := lease(); got != one.instance {
 			t.Errorf("leased queues of %q without exclusion, want those excluded before", got)
+		}
+	})
+}
+
+// TestMoveConversation checks that a group remains one conversation when it gets another ID, whatever is received
+// and sent meanwhile: no message is lost or is in two conversations, and replies go to the new ID.
+func TestMoveConversation(t *testing.T) {
+	forEachFixture(t, func(t *testing.T, f *fixture) {
+		const before, after = "-45", "-10045"
+		chat := adapters.ChatMove{From: before, To: after}
+		move := gateway.NewConversationMove(f.tenant, f.instance, adapters.Telegram, chat)
+		reply := func(chat, replyTo string) gateway.OutboxRow {
+			o := f.reply("Hi.")
+			o.ConversationID, o.Chat, o.ReplyTo = move.From, adapters.Chat{ID: chat, Group: true}, replyTo
+			return o
+		}
+		f.insertMessages(f.arrival(before, "m0", "hello"))
+		l := f.lease(gateway.InboxQueue, "one")[0]
+		f.apply(gateway.Commit{
+			Lease: l, Release: true, Messages: []gateway.MessageResult{{ID: f.pending(l)[0].ID, Outcome: "forwarded"}},
+			Replies: []gateway.OutboxRow{reply(before, "7"), reply(after, "8")},
+		})
+		// One message with the new ID is early, and its conversation is leased.
+		f.insertMessages(f.arrival(after, "m1", "early"))
+		early := f.lease(gateway.InboxQueue, "one")[0]
+		var wg sync.WaitGroup
+		for i := range 8 {
+			wg.Go(func() {
+				service := f.arrival([]string{before, after}[i%2], fmt.Sprintf("s%d", i%2), "")
+				service.Move, service.ConversationID = &move, move.From
+				messages := []gateway.IncomingMessage{f.arrival(after, fmt.Sprintf("n%d", i), "later"), service}
+				var err error
+				if i%4 == 3 {
+					err = f.MoveConversation(t.Context(), move)
+				}
+				_, insertErr := f.InsertMessages(t.Context(), messages, nil)
+				if err := errors.Join(err, insertErr); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		f.insertMessages(f.arrival(after, "last", "last"))
+		err := f.Apply(t.Context(), gateway.Commit{Lease: early, Release: true})
+		if !errors.Is(err, gateway.ErrLeaseLost) {
+			t.Errorf("Apply() to the moved queue = %v, want ErrLeaseLost", err)
+		}
+		leases := f.lease(gateway.InboxQueue, "one")
+		if len(leases) != 1 || leases[0].ConversationID != move.From {
+			t.Fatalf("Lease() = %+v, want the first conversation alone", leases)
+		}
+		const count = `select cast(count(*) as text) from messages where state = 'new' and conversation_id = $1`
+		if got := queryText(t, f.Store, count, move.From); got != "12" {
+			t.Errorf("%s messages wait in the conversation, want 12", got)
+		}
+		rows, _, err := f.PendingReplies(t.Context(), f.lease(gateway.OutboxQueue, "one")[0])
+		if err != nil || len(rows) != 2 {
+			t.Fatalf("PendingReplies() = %+v, %v, want two", rows, err)
+		}
+		for i, replyTo := range []string{"", "8"} {
+			if rows[i].Chat.ID != after || rows[i].ReplyTo != replyTo {
+				t.Errorf("reply %d to %s and message %q, want %s and %q", i, rows[i].Chat.ID, rows[i].ReplyTo, after, replyTo)
+			}
+		}
+	})
+}
+
+// TestMoveConversation_Unusual checks that a move that cannot be is without effect.
+func TestMoveConversation_Unusual(t *testing.T) {
+	forEachFixture(t, func(t *testing.T, f *fixture) {
+		for _, chat := range []adapters.ChatMove{{From: "-1", To: "-1"}, {From: "-1", To: "-2"}, {From: "-2", To: "-1"}} {
+			move := gateway.NewConversationMove(f.tenant, f.instance, adapters.Telegram, chat)
+			must(t, f.MoveConversation(t.Context(), move))
+		}
+		f.insertMessages(f.arrival("-1", "m1", "a"), f.arrival("-2", "m2", "b"))
+		leases := f.lease(gateway.InboxQueue, "one")
+		if len(leases) != 1 || len(f.pending(leases[0])) != 2 {
+			t.Errorf("Lease() = %+v, want one conversation with both messages", leases)
 		}
 	})
 }

@@ -35,7 +35,7 @@ func (s *Store) PendingReplies(
 			Query: `
 			select o.id, o.instance_id, o.channel, o.recipient, o.place, o.text, o.reply_to, o.cause, o.message_id, o.status,
 				o.attempts, o.maybe, ` + s.dialect.SecondsUntil("o.due_at") + `, -(` + s.dialect.SecondsUntil("o.created_at") + `),
-					i.opted_out_at
+					i.opted_out_at, c.place_id, c.moved_place_id
 			from outbox o
 			join conversations c on c.tenant_id = o.tenant_id and c.id = o.conversation_id
 			left join identities i on i.tenant_id = c.tenant_id and i.id = c.identity_id
@@ -87,11 +87,11 @@ func (s *Store) PendingReplies(
 
 func (s *Store) scanOutbox(sc sqldb.ScanFunc, l gateway.Lease) (gateway.OutboxRow, error) {
 	o := gateway.OutboxRow{TenantID: l.TenantID, ConversationID: l.ConversationID}
-	var channel, place, status string
+	var channel, place, status, chatID, movedTo string
 	var optedOut time.Time
 	err := sc(&o.ID, &o.InstanceID, &channel, &o.Recipient, &place, &o.Text, sqldb.Text(&o.ReplyTo), &o.Cause,
 		sqldb.Text(&o.MessageID), &status, &o.Attempts, &o.PossiblySent, sqldb.Seconds(&o.Delay), sqldb.Seconds(&o.Age),
-		sqldb.Time(&optedOut))
+		sqldb.Time(&optedOut), &chatID, sqldb.Text(&movedTo))
 	if err != nil {
 		return o, err
 	}
@@ -101,6 +101,9 @@ func (s *Store) scanOutbox(sc sqldb.ScanFunc, l gateway.Lease) (gateway.OutboxRo
 		err = json.Unmarshal(plain, &o.Chat)
 	}
 	o.Err = err
+	if movedTo != "" && o.Chat.ID == chatID { // the messages in the chat have other IDs there
+		o.Chat.ID, o.ReplyTo = movedTo, ""
+	}
 	return o, nil
 }
 
@@ -182,10 +185,10 @@ func (s *Store) sendStmts(tenant string, r gateway.SendResult, now time.Time) ([
 		}
 		return append(stmts, sqldb.Statement{Query: `
 			update outbox set status = 'queued', due_at = ` + s.dialect.NowPlusExpr("$3") +
-			`, reason = $4, code = $5, place = $6, maybe = $7, updated_at = $8
+			`, reason = $4, code = $5, place = $6, maybe = $7, updated_at = $8, reply_to = $9
 			where tenant_id = $1 and id = $2`, Args: []any{
 			tenant, id, r.Delay.Seconds(), sqldb.TextOrNull(string(r.Reason)),
-			sqldb.TextOrNull(r.Code), place, r.PossiblySent, now,
+			sqldb.TextOrNull(r.Code), place, r.PossiblySent, now, sqldb.TextOrNull(r.Row.ReplyTo),
 		}}), nil
 	case adapters.Sent:
 		return []sqldb.Statement{

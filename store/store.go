@@ -30,6 +30,7 @@ type Store struct {
 	now      func() time.Time
 
 	conversations seenConversations
+	moves         knownMoves
 }
 
 // Open opens the database at url and applies pending migrations. A postgres:// URL is a Postgres

@@ -96,6 +96,9 @@ func (m *message) normalize(kind adapters.Kind, raw []byte, ep adapters.Endpoint
 	case len(c.media)+len(c.content) > 0:
 		out.Kind = adapters.Media
 	}
+	if kind == adapters.Text {
+		out.Moved = m.move()
+	}
 	switch {
 	case out.UnprovenReason == adapters.UnprovenBot, m.IsAutomaticForward, m.isService():
 		out.Kind = adapters.Unsupported

@@ -58,6 +58,8 @@ type message struct {
 	ExternalReply        json.RawMessage `json:"external_reply"`
 	Quote                *textQuote      `json:"quote"`
 	MediaGroupID         string          `json:"media_group_id"`
+	MigrateTo            int64           `json:"migrate_to_chat_id"`
+	MigrateFrom          int64           `json:"migrate_from_chat_id"`
 
 	Text            string          `json:"text"`
 	Entities        []entity        `json:"entities"`
@@ -111,6 +113,18 @@ type chatMemberUpdated struct {
 
 type chatMember struct {
 	Status string `json:"status"`
+}
+
+// move returns the change of the ID of its chat that a service message reports, or nil. A group that becomes a
+// supergroup reports it twice: in the chat with its previous ID, and in the one with the new ID.
+func (m *message) move() *adapters.ChatMove {
+	switch {
+	case m.MigrateTo != 0:
+		return &adapters.ChatMove{From: formatInt(m.Chat.ID), To: formatInt(m.MigrateTo)}
+	case m.MigrateFrom != 0:
+		return &adapters.ChatMove{From: formatInt(m.MigrateFrom), To: formatInt(m.Chat.ID)}
+	}
+	return nil
 }
 
 // isForwarded reports whether someone else may have written the message.

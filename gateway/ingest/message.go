@@ -20,6 +20,10 @@ func newIncomingMessage(ep adapters.Endpoint, m adapters.Message) gateway.Incomi
 		ID: uuid.Must(uuid.NewV7()).String(), TenantID: ep.TenantID, InstanceID: ep.InstanceID, Channel: ep.Channel,
 		ConversationID: gateway.ConversationOf(ep.InstanceID, ep.Channel, m.Chat), Message: m,
 	}
+	if m.Moved != nil {
+		move := gateway.NewConversationMove(ep.TenantID, ep.InstanceID, ep.Channel, *m.Moved)
+		a.Move, a.ConversationID = &move, move.From
+	}
 	secret := gateway.Secret{Raw: m.Raw, ReplyToken: m.Chat.ReplyToken}
 	a.Message.Raw, a.Message.Chat.ReplyToken = nil, ""
 	if redacted, ok := redact(m.Text, ep.Settings[adapters.BotUsername]); ok {

@@ -39,6 +39,8 @@ func (s replyStore) PendingReplies(_ context.Context, l gateway.Lease) ([]gatewa
 	return s.Items(l), time.Time{}, nil
 }
 
+func (replyStore) MoveConversation(context.Context, gateway.ConversationMove) error { return nil }
+
 // TestSender_Panic checks that a reply whose adapter panics is retried and ends as unknown, that
 // the panic is logged with its stack, and that no other reply is affected, not even the next one
 // of the same conversation.

@@ -39,6 +39,9 @@ type ReplyStore interface {
 	PendingReplies(ctx context.Context, l gateway.Lease) (rows []gateway.OutboxRow, next time.Time, err error)
 	// Apply stores a commit under its lease.
 	Apply(ctx context.Context, c gateway.Commit) error
+	// MoveConversation records that the chat of a conversation has another ID. From then on, replies to the
+	// previous ID are returned with the new one, and messages from it belong to the same conversation.
+	MoveConversation(ctx context.Context, m gateway.ConversationMove) error
 }
 
 // A Notifier records that a channel rejected the credentials of an endpoint.
@@ -50,6 +53,7 @@ const (
 	sendTimeout     = 15 * time.Second
 	maxSendAttempts = 8              // attempts that the channel may have accepted
 	maxReplyAge     = 24 * time.Hour // after which failed attempts are not retried
+	maxMoves        = 2              // attempts after which a reply that is moved waits
 )
 
 // Run sends replies until none is left, one must wait, or the slice expires. It then releases the
@@ -271,6 +275,9 @@ func (s *Sender) sendOnce(ctx context.Context, row gateway.OutboxRow, resend boo
 	if se.Reason == adapters.BadSecret && s.Notices != nil {
 		s.Notices.Notify(ctx, ep, gateway.Notice{Kind: gateway.SendRefused, Reason: se.Code})
 	}
+	if se.Reason == adapters.Moved {
+		s.move(ctx, row, se.NewChatID)
+	}
 	if parts := divide(a, row, se); parts != nil {
 		s.Log.WarnContext(ctx, "reply divided, the channel found it too long", "channel", row.Channel,
 			"instance", row.InstanceID, "id", row.ID, "code", se.Code, "parts", len(parts))
@@ -279,6 +286,18 @@ func (s *Sender) sendOnce(ctx context.Context, row gateway.OutboxRow, resend boo
 		}
 	}
 	return s.retryResult(row, se)
+}
+
+// move records that the chat of a row has another ID. If it fails, the next reply to the previous ID tries again.
+func (s *Sender) move(ctx context.Context, row gateway.OutboxRow, to string) {
+	ctx, cancel := gateway.DetachedContext(ctx)
+	defer cancel()
+	chat := adapters.ChatMove{From: row.Chat.ID, To: to}
+	err := s.Store.MoveConversation(ctx, gateway.NewConversationMove(row.TenantID, row.InstanceID, row.Channel, chat))
+	if err != nil {
+		s.Log.WarnContext(ctx, "move conversation failed", "channel", row.Channel, "instance", row.InstanceID,
+			"id", row.ID, "error", err)
+	}
 }
 
 // divide returns the parts in which a row is sent that its channel found too long, or nil.
@@ -296,8 +315,12 @@ func (s *Sender) retryResult(row gateway.OutboxRow, se *adapters.SendError) gate
 	expired := row.Age > maxReplyAge
 	switch {
 	case se.Reason == adapters.Moved && !expired:
-		r.Row.Chat.ID = se.NewChatID
+		// The messages in the chat have other IDs there.
+		r.Row.Chat.ID, r.Row.ReplyTo = se.NewChatID, ""
 		r.Status = adapters.Queued
+		if row.Attempts > maxMoves {
+			r.Delay = resendDelay(row.Attempts, 0)
+		}
 	case se.Reason == adapters.Ambiguous && row.Attempts >= maxSendAttempts, se.Reason == adapters.Ambiguous && expired:
 		r.Status = adapters.Unknown
 	case se.Reason == adapters.Ambiguous:

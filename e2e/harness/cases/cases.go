@@ -66,6 +66,8 @@ type Fault struct {
 type Want struct {
 	// Events are the data objects of all message events that the application received, in order.
 	Events []any `json:"events"`
+	// Conversations is the number of conversations of the events. Zero is not checked.
+	Conversations int `json:"conversations"`
 	// Calls are calls to the provider that mention the sender, in this order, possibly with others
 	// between them. "call" is the method.
 	Calls []map[string]any `json:"calls"`

@@ -19,6 +19,9 @@ func (r *runner) check(x *run) string {
 			return diff
 		}
 	}
+	if n := r.conversations(x); want.Conversations > 0 && n != want.Conversations {
+		return fmt.Sprintf("events of %d conversations, want %d: %s", n, want.Conversations, encode(r.events(x)))
+	}
 	if diff := r.checkCalls(x, want); diff != "" {
 		return diff
 	}
@@ -58,6 +61,15 @@ func (r *runner) events(x *run) any {
 		all = append(all, event.Data)
 	}
 	return all
+}
+
+// conversations returns the number of conversations of the events with messages of the sender.
+func (r *runner) conversations(x *run) int {
+	ids := map[string]bool{}
+	for _, e := range r.App.MessagesFrom(x.externalID) {
+		ids[e.Field("conversation_id")] = true
+	}
+	return len(ids)
 }
 
 // checkCalls checks that the expected calls are among those of the sender in the same order.
