@@ -6,9 +6,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -54,7 +56,9 @@ type SendRequest struct {
 	Text    string           `json:"text"`
 
 	// Payload is sent in place of a text: what the provider sends for a message or an interaction of
-	// another kind. The provider adds what identifies the person and the bot. Slack only.
+	// another kind. The provider adds what identifies the person and the bot. On SMS and WhatsApp it is an
+	// object of Twilio's parameters, all of them strings; From may be an address of another kind, and each
+	// MediaContentTypeN adds a file. Not on Telegram.
 	Payload json.RawMessage `json:"payload,omitempty"`
 }
 
@@ -162,8 +166,14 @@ func (c *Control) sendSlack(ctx context.Context, s SendRequest) (reply string, e
 
 // sendPayload sends a message in the form of its provider.
 func (c *Control) sendPayload(ctx context.Context, s SendRequest) error {
-	if s.Channel != adapters.Slack {
-		return fmt.Errorf("%w: payloads can be sent on slack only", ErrUnknownSender)
+	switch s.Channel {
+	case adapters.Slack:
+	case adapters.SMS:
+		return c.sendParameters(s.Sender, c.SMSNumber, s.Payload)
+	case adapters.WhatsApp:
+		return c.sendParameters(whatsAppPrefix+s.Sender, whatsAppPrefix+c.WhatsAppNumber, s.Payload)
+	default:
+		return fmt.Errorf("%w: payloads can be sent on sms, whatsapp and slack only", ErrUnknownSender)
 	}
 	u := c.slackUser(s.Sender)
 	u.Name = s.Name
@@ -175,6 +185,28 @@ func (c *Control) sendPayload(ctx context.Context, s SendRequest) error {
 		return ErrNotAccepted
 	}
 	return nil
+}
+
+// sendParameters sends a message with parameters of Twilio, whose names begin with a capital letter.
+func (c *Control) sendParameters(from, to string, payload json.RawMessage) error {
+	var parameters map[string]string
+	if err := json.Unmarshal(payload, &parameters); err != nil || len(parameters) == 0 {
+		return fmt.Errorf("%w: a payload is an object of Twilio's parameters, all of them strings", ErrUnknownSender)
+	}
+	var options []TwilioOption
+	for _, name := range slices.Sorted(maps.Keys(parameters)) {
+		switch value := parameters[name]; {
+		case name == "" || name[0] < 'A' || name[0] > 'Z':
+			return fmt.Errorf("%w: %q is not a parameter of Twilio", ErrUnknownSender, name)
+		case name == "From":
+			from = value
+		case strings.HasPrefix(name, "MediaContentType"):
+			options = append(options, TwilioMedia(value))
+		default:
+			options = append(options, TwilioParam(name, value))
+		}
+	}
+	return c.sendTwilio(from, to, parameters["Body"], options...)
 }
 
 // Conversation returns the transcript of a channel and the chat of a person with the bot in it. It

@@ -81,12 +81,51 @@ func TestControl_SendPayload(t *testing.T) {
 		}
 	}
 	for _, request := range []simulator.SendRequest{
+		{Channel: adapters.SMS, Sender: "+12025550123", Payload: json.RawMessage(`{"NumMedia":1}`)},
+		{Channel: adapters.Telegram, Sender: "1", Payload: json.RawMessage(`{"Body":"x"}`)},
 		{Channel: adapters.Slack, Sender: "U2", Payload: json.RawMessage(`{"text":"no type"}`)},
 		{Channel: adapters.Slack, Sender: "U2", Payload: json.RawMessage(`[]`)},
 		{Channel: adapters.SMS, Sender: "+12025550123", Payload: json.RawMessage(`{"type":"message"}`)},
 	} {
 		if _, err := c.Send(t.Context(), request); !errors.Is(err, simulator.ErrUnknownSender) {
 			t.Errorf("Send(%s) = %v, want ErrUnknownSender", request.Payload, err)
+		}
+	}
+}
+
+// TestControl_SendParameters checks that any message of SMS and WhatsApp can be sent as parameters of Twilio.
+func TestControl_SendParameters(t *testing.T) {
+	requests := make(chan url.Values, 1)
+	c, _ := startControl(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		if err := r.ParseForm(); err == nil {
+			requests <- r.PostForm
+		}
+	}))
+	for _, r := range []struct {
+		channel adapters.Channel
+		payload string
+		want    map[string]string
+	}{
+		{adapters.SMS, `{"Body":"hi","MediaContentType0":"image/png","MediaContentType1":"text/x-vcard"}`, map[string]string{
+			"From": "+12025550123", "Body": "hi", "NumMedia": "2", "MediaContentType1": "text/x-vcard",
+		}},
+		{adapters.SMS, `{"From":"messenger:2846137352","Body":"hi"}`, map[string]string{"From": "messenger:2846137352"}},
+		{adapters.WhatsApp, `{"Latitude":"48.1","Longitude":"11.5","Label":"Home"}`, map[string]string{
+			"From": "whatsapp:+12025550123", "Latitude": "48.1", "Label": "Home", "Body": "",
+		}},
+		{adapters.WhatsApp, `{"From":"whatsapp:US.111","ExternalUserId":"US.111","Body":"hi"}`, map[string]string{
+			"From": "whatsapp:US.111", "ExternalUserId": "US.111",
+		}},
+	} {
+		request := simulator.SendRequest{Channel: r.channel, Sender: "+12025550123", Payload: json.RawMessage(r.payload)}
+		if _, err := c.Send(t.Context(), request); err != nil {
+			t.Fatalf("Send(%s) = %v, want nil", r.payload, err)
+		}
+		form := <-requests
+		for name, want := range r.want {
+			if got := form.Get(name); got != want {
+				t.Errorf("%s of %s = %q, want %q", name, r.payload, got, want)
+			}
 		}
 	}
 }

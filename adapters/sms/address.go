@@ -29,12 +29,26 @@ func (a Adapter) parseSender(from string) (id string, unproven adapters.Unproven
 	case a.Name == adapters.SMS && scheme == "rcs" && isE164(rest):
 		return rest, "", true
 	case scheme == "" || isSenderScheme(scheme):
+		if scheme == "" {
+			from = "sms:" + from
+		}
 		if _, _, known := parseSMSSender(rest); known || isUserID(rest) {
 			return from, adapters.UnprovenOtherChannel, true
 		}
+	case isOtherScheme(scheme) && len(rest) >= 1 && len(rest) <= 128 && allBytes(rest, isAddressByte):
+		return from, adapters.UnprovenOtherChannel, true
 	}
 	return "", "", false
 }
+
+// isOtherScheme reports whether Twilio may write scheme before senders of a channel that it adds later.
+func isOtherScheme(scheme string) bool {
+	return len(scheme) >= 2 && len(scheme) <= 32 && !isDigit(scheme[0]) &&
+		allBytes(scheme, func(c byte) bool { return isDigit(c) || c >= 'a' && c <= 'z' })
+}
+
+// isAddressByte reports whether c may be in an address of such a channel.
+func isAddressByte(c byte) bool { return isAlnum(c) || strings.IndexByte("_.+@:-", c) >= 0 }
 
 func parseSMSSender(from string) (id string, unproven adapters.UnprovenReason, ok bool) {
 	switch {

@@ -33,15 +33,20 @@ func TestParseSender(t *testing.T) {
 		{adapters.SMS, "rcs:72975", "rcs:72975", other},
 		{adapters.SMS, "whatsapp:+14155550101", "whatsapp:+14155550101", other},
 		{adapters.SMS, "messenger:2846137352", "messenger:2846137352", other},
-		{adapters.SMS, "sip:alice", "", none},
+		{adapters.SMS, "sip:alice", "sip:alice", other},
+		{adapters.SMS, "sip:alice smith", "", none},
+		{adapters.SMS, "sip:" + strings.Repeat("9", 129), "", none},
+		{adapters.SMS, "sip:", "", none},
+		{adapters.SMS, "Sip:alice", "", none},
+		{adapters.SMS, "9a:alice", "", none},
 		{adapters.WhatsApp, "whatsapp:+14155550101", "+14155550101", none},
 		{adapters.WhatsApp, "whatsapp:US." + strings.Repeat("9", 128), "US." + strings.Repeat("9", 128), none},
 		{adapters.WhatsApp, "whatsapp:US." + strings.Repeat("9", 129), "", none},
 		{adapters.WhatsApp, "whatsapp:US.ENT.1", "US.ENT.1", none},
 		{adapters.WhatsApp, "whatsapp:US.", "", none},
 		{adapters.WhatsApp, "whatsapp:72975", "", none},
-		{adapters.WhatsApp, "+14155550101", "+14155550101", other},
-		{adapters.WhatsApp, "sip:alice", "", none},
+		{adapters.WhatsApp, "+14155550101", "sms:+14155550101", other},
+		{adapters.WhatsApp, "instagram:17841400", "instagram:17841400", other},
 	} {
 		id, unproven, ok := Adapter{Name: c.ch}.parseSender(c.from)
 		if id != c.id || unproven != c.unproven || ok != (c.id != "") {

@@ -76,6 +76,8 @@ func (e *apiError) reason() adapters.Reason {
 		return adapters.BadSecret
 	case 21610:
 		return adapters.OptedOut
+	case 21617, 21658, 30019: // more characters than Twilio or the carrier accepts
+		return adapters.TooLong
 	}
 	if err := adapters.ErrorFromStatus(e.status, ""); err != nil {
 		return err.Reason

@@ -230,8 +230,10 @@ func FuzzSender(f *testing.F) {
 				t.Errorf("parseSender(%q) = %q, %q, false, want empty strings", from, id, unproven)
 			case ok && unproven == "" && !isE164(id) && (ch != adapters.WhatsApp || !isUserID(id)):
 				t.Errorf("parseSender(%q) = %q without a reason, want a number or a user ID", from, id)
-			case ok && !strings.HasSuffix(from, id):
+			case ok && !strings.HasSuffix(from, id) && id != "sms:"+from:
 				t.Errorf("parseSender(%q) = %q, want a suffix of it", from, id)
+			case ok && unproven == adapters.UnprovenOtherChannel && isE164(id):
+				t.Errorf("parseSender(%q) = %q for another channel, want no number of this one", from, id)
 			}
 		}
 	})

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 
 	"hydragate/adapters"
 )
@@ -57,7 +58,24 @@ func (a Adapter) Receive(r *http.Request, ep adapters.Endpoint, webhook string) 
 	if err != nil {
 		return adapters.Inbound{}, err
 	}
-	return adapters.Inbound{Messages: []adapters.Message{m}, Ack: acknowledge}, nil
+	in := adapters.Inbound{Messages: []adapters.Message{m}, Ack: acknowledge}
+	if m.UnprovenReason == adapters.UnprovenOtherChannel {
+		in.Notices = append(in.Notices, otherChannelNotice(form.Get("From")))
+	}
+	return in, nil
+}
+
+// otherChannelNotice tells staff that messages from a channel arrive that the gateway does not support.
+func otherChannelNotice(from string) adapters.ProviderNotice {
+	scheme, _, found := strings.Cut(from, ":")
+	if !found {
+		scheme = "sms"
+	}
+	return adapters.ProviderNotice{
+		Reason: string(adapters.UnprovenOtherChannel),
+		Detail: "Twilio passes on messages from " + scheme + " to this channel, whose senders remain unknown. If you do not " +
+			"want them, remove that sender from the Messaging Service",
+	}
 }
 
 // isFormPost reports whether r has the method, query and content type of a webhook. Webhook URLs

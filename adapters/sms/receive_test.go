@@ -147,7 +147,7 @@ func formForgeries() map[string]forgery {
 		"two senders":       withParameter("From", "+1999From+14155550101"),
 		"short sender":      withParameter("From", "+1999"),
 		"sender with space": withParameter("From", " 14155550101"),
-		"unknown scheme":    withParameter("From", "sip:steve@example.com"),
+		"unknown scheme":    withParameter("From", "Sip:steve@example.com"),
 		"scheme in scheme":  withParameter("From", "whatsapp:whatsapp:+14155550101"),
 		"no From":           withForm(func(form url.Values) { form.Del("From") }),
 		"service of another instance": withForm(func(form url.Values) {
@@ -410,5 +410,21 @@ func TestReceive_Parameters(t *testing.T) {
 	}
 	if n < 50 {
 		t.Errorf("parameters = %d, want at least 50", n)
+	}
+}
+
+// TestReceive_OtherChannel checks that staff learn of messages from channels that are not supported.
+func TestReceive_OtherChannel(t *testing.T) {
+	for from, want := range map[string]string{
+		steve: "", "rcs:" + steve: "", "messenger:2846137352": "messenger", "instagram:17841400": "instagram",
+	} {
+		in, err := receiveForm(endpoint(adapters.SMS), testForm("Body", "hi", "From", from))
+		if err != nil || len(in.Messages) != 1 || (len(in.Notices) == 1) != (want != "") {
+			t.Errorf("Receive from %s = %+v, %v", from, in, err)
+			continue
+		}
+		if want != "" && !strings.Contains(in.Notices[0].Detail, "messages from "+want+" ") {
+			t.Errorf("notice = %+v, want one about %s", in.Notices, want)
+		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -333,6 +334,21 @@ func TestSend_ResponseLimit(t *testing.T) {
 	_, err := a.Send(t.Context(), endpoint(adapters.SMS), adapters.Reply{To: steve, Text: "x"})
 	if got := sendErrorReason(t, err); got != adapters.Ambiguous {
 		t.Errorf("Send = %v, reason %q, want %q", err, got, adapters.Ambiguous)
+	}
+}
+
+// TestSend_TooLong checks which errors of Twilio mean that shorter parts may be accepted.
+func TestSend_TooLong(t *testing.T) {
+	for code, want := range map[int]adapters.Reason{
+		21617: adapters.TooLong, 21658: adapters.TooLong, 30019: adapters.TooLong,
+		63021: adapters.Refused, 21211: adapters.Refused,
+	} {
+		tw, a := newSimulator(t, adapters.SMS)
+		tw.Arm("Messages.create", simulator.Fault{Status: 400, Body: fmt.Sprintf(`{"code":%d,"status":400}`, code)})
+		_, err := a.Send(t.Context(), endpoint(adapters.SMS), adapters.Reply{To: steve, Text: "hello"})
+		if got := sendErrorReason(t, err); got != want {
+			t.Errorf("Send after error %d = %v, reason %q, want %q", code, err, got, want)
+		}
 	}
 }
 

@@ -302,3 +302,28 @@ func TestMessagingOrigin(t *testing.T) {
 		}
 	}
 }
+
+// TestWhatsApp_OwnNumber checks that a WhatsApp sender is used exactly as Twilio writes it, also if people's
+// numbers of that form are stored in another one.
+func TestWhatsApp_OwnNumber(t *testing.T) {
+	const own = "+5215512345678"
+	tw, a := newSimulator(t, adapters.WhatsApp)
+	tw.SetWhatsAppURL(testAccountSID, own, testWebhookURL, "")
+	ep := endpoint(adapters.WhatsApp)
+	ep.Address = "whatsapp:" + own
+	ep, err := a.Check(t.Context(), ep)
+	if err != nil || ep.Address != own {
+		t.Fatalf("Check = %q, %v, want %s", ep.Address, err, own)
+	}
+	form := testForm("From", "whatsapp:"+steve, "To", "whatsapp:"+own)
+	if _, err := a.Receive(newRequest(testAuthToken, testWebhookURL, form), ep, ""); err != nil {
+		t.Errorf("Receive of a message to %s = %v", own, err)
+	}
+	form = testForm("From", "whatsapp:"+steve, "To", "whatsapp:+525512345678")
+	if _, err := a.Receive(newRequest(testAuthToken, testWebhookURL, form), ep, ""); err == nil {
+		t.Error("Receive of a message to the other form of the number = nil, want an error")
+	}
+	if p := a.messageParams(ep, adapters.Reply{To: steve, Text: "hi"}); *p.From != "whatsapp:"+own {
+		t.Errorf("From = %q, want whatsapp:%s", *p.From, own)
+	}
+}

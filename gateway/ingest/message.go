@@ -15,7 +15,10 @@ import (
 // encrypted Secret, so that no table contains a code in plain text. Whether they do is decided when the
 // message is processed.
 func newIncomingMessage(ep adapters.Endpoint, m adapters.Message) gateway.IncomingMessage {
-	m.Sender = gateway.NormalizeSender(ep.Channel, m.Sender).MapTexts(adapters.Printable)
+	if m.UnprovenReason != adapters.UnprovenOtherChannel { // its address is none of this channel
+		m.Sender = gateway.NormalizeSender(ep.Channel, m.Sender)
+	}
+	m.Sender = m.Sender.MapTexts(adapters.Printable)
 	a := gateway.IncomingMessage{
 		ID: uuid.Must(uuid.NewV7()).String(), TenantID: ep.TenantID, InstanceID: ep.InstanceID, Channel: ep.Channel,
 		ConversationID: gateway.ConversationOf(ep.InstanceID, ep.Channel, m.Chat), Message: m,

@@ -28,7 +28,7 @@ type Case struct {
 	About string `json:"about"`
 	// Sender is "unknown" by default, "linked", "verified" or "owner".
 	Sender string `json:"sender"`
-	// Account is the external ID of a linked sender, if it is not that of the persona.
+	// Account is the external ID of the sender if it is not that of the persona.
 	Account string `json:"account"`
 	// Answer is what the application answers to each event. It is {} by default.
 	Answer json.RawMessage `json:"answer"`

@@ -3,6 +3,7 @@
 package cases
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -53,7 +54,7 @@ func (x *run) replaceWant(t interface{ Fatal(...any) }) (want Want) {
 // events returns the data of the events with messages of the sender.
 func (r *runner) events(x *run) any {
 	all := []any{}
-	for _, e := range r.App.MessagesFrom(x.externalID, x.names[whatsAppUser]) {
+	for _, e := range r.App.MessagesFrom(x.externalID, x.names[whatsAppUser], cmp.Or(x.Account, x.externalID)) {
 		var event struct{ Data any }
 		if err := json.Unmarshal(e.Body, &event); err != nil {
 			return err.Error()
