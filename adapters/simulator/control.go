@@ -24,8 +24,8 @@ import (
 //
 // It is an http.Handler with four routes: GET / returns a ControlInfo, POST /say accepts a
 // SendRequest and returns a SendResponse, POST /fault accepts a FaultRequest, and
-// GET /transcript?channel=&as=&after=&wait= returns a TranscriptPage. Errors are {"error": "…"}. It has no authentication and must only be served on
-// loopback.
+// GET /transcript?channel=&as=&after=&wait= returns a TranscriptPage. Errors are {"error": "…"}. It has no
+// authentication and must only be served on loopback.
 type Control struct {
 	Telegram *Telegram
 	Bot      string // the bot's username on Telegram

@@ -73,8 +73,8 @@ func otherChannelNotice(from string) adapters.ProviderNotice {
 	}
 	return adapters.ProviderNotice{
 		Reason: string(adapters.UnprovenOtherChannel),
-		Detail: "Twilio passes on messages from " + scheme + " to this channel, whose senders remain unknown. If you do not " +
-			"want them, remove that sender from the Messaging Service",
+		Detail: "Twilio passes on messages from " + scheme + " to this channel, whose senders remain unknown. If you " +
+			"do not want them, remove that sender from the Messaging Service",
 	}
 }
 
