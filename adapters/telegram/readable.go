@@ -48,7 +48,7 @@ func (r *readable) read(raw json.RawMessage) string {
 
 // text returns the text of the value of a key. Parts of a list are separated by sep.
 func (r *readable) text(v any, key, sep string) string {
-	if r.depth == maxDepth {
+	if r.depth >= maxDepth {
 		return ""
 	}
 	r.depth++
