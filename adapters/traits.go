@@ -49,6 +49,9 @@ type Traits struct {
 	// Topics reports whether the thread of a chat is a topic, which is a conversation of its own.
 	Topics bool
 
+	// Usernames reports whether each message contains the username of its sender, unless they have none.
+	Usernames bool
+
 	// InternalThreads reports whether the thread of a chat is an address of the bot, which is not
 	// told to applications.
 	InternalThreads bool
@@ -109,6 +112,7 @@ var traits = map[Channel]Traits{
 		GracePeriod: inFlightGracePeriod,
 		AddressKind: "bot",
 		Topics:      true,
+		Usernames:   true,
 		inviteLink:  telegramInviteLink,
 		botAddress: func(ep Endpoint) string {
 			return around("@", ep.Settings[BotUsername], " on Telegram")

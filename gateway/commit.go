@@ -87,6 +87,7 @@ type IdentityUpdate struct {
 	IdentityID      string
 	DisplayName     string // set for unknown senders only
 	Username        string
+	ClearUsername   bool // the sender has no username any more
 	OptedOut        *bool
 	Blocked         *bool
 	UpdateLastSeen  bool                  // store the time of this message as last seen

@@ -366,6 +366,9 @@ func (s *Store) activityStmts(tenant string, u gateway.IdentityUpdate, now time.
 	if u.Username != "" {
 		add("username", u.Username)
 	}
+	if u.ClearUsername {
+		set += ", username = null"
+	}
 	flag := func(column string, on *bool) {
 		if on != nil && *on {
 			add(column, now)

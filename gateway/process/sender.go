@@ -65,6 +65,9 @@ func (w *Worker) resolveSender(in *gateway.StoredMessage) decision {
 	if sender.Username != "" && sender.Username != in.Sender.Username {
 		u.Username = sender.Username
 	}
+	if sender.Username == "" && in.Sender.Username != "" && adapters.TraitsOf(in.Channel).Usernames {
+		u.ClearUsername = true // it may be that of another person now
+	}
 	if !in.Sender.BlockedAt.IsZero() && in.Message.Kind != adapters.Block {
 		u.Blocked = new(bool)
 	}
