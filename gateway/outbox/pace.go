@@ -162,6 +162,28 @@ func (p *LocalPacer) Report(_ context.Context, t Target, g Grant, result SendOut
 	}
 }
 
+// A SharedPace is what several processes know about a target together: how far the next send of the bot and
+// of the chat would be ahead if all were evenly spaced, and how long they are held.
+type SharedPace struct {
+	BotNext, ChatNext time.Duration
+	BotHold, ChatHold time.Duration
+}
+
+// Sync adds a shared state of a target to what p knows.
+func (p *LocalPacer) Sync(t Target, shared SharedPace) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := p.now()
+	bot, chat := p.find(t)
+	bot.next, chat.next = maxTime(bot.next, now.Add(shared.BotNext)), maxTime(chat.next, now.Add(shared.ChatNext))
+	if shared.BotHold > 0 {
+		bot.hold = maxTime(bot.hold, now.Add(shared.BotHold))
+	}
+	if shared.ChatHold > 0 {
+		chat.hold = maxTime(chat.hold, now.Add(shared.ChatHold))
+	}
+}
+
 func (p *LocalPacer) now() time.Time {
 	if p.Now != nil {
 		return p.Now()

@@ -15,7 +15,8 @@ import (
 )
 
 // A Pacer paces the sends of all replicas together; see outbox.Pacer. While Redis is unavailable, each
-// replica paces its own sends. It then still knows the holds that it has reported itself.
+// replica paces its own sends. It goes on from the state that Redis returned last, so that an outage of
+// Redis, however short, does not allow another burst, and knows the holds that it has seen.
 //
 // Use one Pacer for all sends of a process. It is safe for concurrent use.
 type Pacer struct {
@@ -46,6 +47,10 @@ func (p *Pacer) Reserve(ctx context.Context, t outbox.Target) (g outbox.Grant, w
 	if !ok {
 		return p.local.Reserve(ctx, t)
 	}
+	us := func(n int64) time.Duration { return time.Duration(n) * time.Microsecond }
+	p.local.Sync(t, outbox.SharedPace{
+		BotNext: us(reply[2]), ChatNext: us(reply[3]), BotHold: us(reply[4]), ChatHold: us(reply[5]),
+	})
 	return outbox.Grant{Probe: reply[1] == 1}, time.Duration(reply[0]) * time.Microsecond
 }
 
@@ -76,7 +81,7 @@ func (p *Pacer) run(ctx context.Context, s *redis.Script, t outbox.Target, args 
 	defer cancel()
 	prefix := "hydragate:pace:{" + t.Bot + "}"
 	reply, err := s.Run(ctx, p.Redis, []string{prefix, prefix + ":" + t.Chat, prefix + ":held"}, args...).Int64Slice()
-	if err != nil || len(reply) != 2 {
+	if err != nil {
 		p.downUntil.Store(now.Add(retryDelay).UnixNano())
 		p.Log.DebugContext(ctx, "send limits are not shared, redis unavailable", "error", err)
 		return nil, false
@@ -90,20 +95,32 @@ func (p *Pacer) run(ctx context.Context, s *redis.Script, t outbox.Target, args 
 // in microseconds by the clock of Redis.
 
 // ARGV: interval and burst of the bot and of the chat, 1 for a notice, duration and wait of a probe.
-// Returns how long to wait, or 0, and 1 if the send is a probe.
+// Returns how long to wait, or 0, and 1 if the send is a probe; then how far next of the bot and of the chat
+// are ahead, and how long the bot and the chat are held.
 var reserveScript = redis.NewScript(`
 local t = redis.call('TIME')
 local now = t[1] * 1000000 + t[2]
 local state, probe, wait = {}, 0, 0
+local function answer(wait, probe)
+  local r = {wait, probe, 0, 0, 0, 0}
+  for i = 1, 2 do
+    if state[i] then
+      r[2 + i] = math.max(state[i].next - now, 0)
+      r[4 + i] = math.max(state[i].hold - now, 0)
+    end
+  end
+  return r
+end
 for i = 1, 2 do
   local r = redis.call('HMGET', KEYS[i], 'next', 'hold', 'probe')
   local s = {next = tonumber(r[1] or 0), hold = tonumber(r[2] or 0), probe = tonumber(r[3] or 0)}
+  state[i] = s
   if s.hold > now then
-    return {s.hold - now, 0}
+    return answer(s.hold - now, 0)
   end
   if s.hold > 0 then
     if s.probe > now then
-      return {tonumber(ARGV[7]), 0}
+      return answer(tonumber(ARGV[7]), 0)
     end
     probe = 1
   end
@@ -114,10 +131,9 @@ for i = 1, 2 do
   if every > 0 then
     wait = math.max(wait, s.next - burst * every - now)
   end
-  state[i] = s
 end
 if wait > 0 then
-  return {wait, 0}
+  return answer(wait, 0)
 end
 for i = 1, 2 do
   local s, every = state[i], tonumber(ARGV[2 * i - 1])
@@ -125,14 +141,14 @@ for i = 1, 2 do
     redis.call('HSET', KEYS[i], 'probe', string.format('%.0f', now + ARGV[6]))
   end
   if every > 0 then
-    local next = math.max(s.next, now) + every
-    redis.call('HSET', KEYS[i], 'next', string.format('%.0f', next))
+    s.next = math.max(s.next, now) + every
+    redis.call('HSET', KEYS[i], 'next', string.format('%.0f', s.next))
     if s.hold == 0 then
-      redis.call('PEXPIRE', KEYS[i], math.ceil((next - now) / 1000) + 1000)
+      redis.call('PEXPIRE', KEYS[i], math.ceil((s.next - now) / 1000) + 1000)
     end
   end
 end
-return {0, probe}
+return answer(0, probe)
 `)
 
 // ARGV: throttled, unclear or done; duration of the hold. Returns the ends of the holds of the bot and

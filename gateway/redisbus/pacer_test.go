@@ -132,16 +132,16 @@ func TestPacer_Replicas(t *testing.T) {
 }
 
 // TestPacer_RedisUnavailable tests that a replica paces by itself while Redis is unavailable, with the
-// holds that it knows, and does not wait for Redis each time.
+// holds and sends that it knows, and does not wait for Redis each time.
 func TestPacer_RedisUnavailable(t *testing.T) {
 	m := miniredis.RunT(t)
 	c := redis.NewClient(&redis.Options{Addr: m.Addr(), MaxRetries: -1, ContextTimeoutEnabled: true})
 	t.Cleanup(func() { _ = c.Close() })
-	p := &Pacer{Redis: c, Log: slog.New(slog.DiscardHandler)}
+	p := &Pacer{Redis: c, Log: slog.New(slog.DiscardHandler), Timeout: time.Minute}
 	limits := adapters.SendLimits{Chat: adapters.Rate{Every: time.Hour, Burst: 2}}
 	held, free := outbox.Target{
 		Bot:  "telegram:1",
-		Chat: "held",
+		Chat: "limited",
 	}, outbox.Target{
 		Bot:    "telegram:1",
 		Chat:   "free",
@@ -149,9 +149,19 @@ func TestPacer_RedisUnavailable(t *testing.T) {
 	}
 	g, _ := p.Reserve(t.Context(), held)
 	p.Report(t.Context(), held, g, outbox.SendOutcome{Throttled: true, RetryAfter: time.Hour})
+	used := outbox.Target{Bot: "telegram:2", Chat: "used", Limits: limits}
+	for range 2 {
+		p.Reserve(t.Context(), used)
+	}
+	seen, other := outbox.Target{Bot: "telegram:3", Chat: "seen"}, &Pacer{Redis: c, Log: p.Log, Timeout: time.Minute}
+	g, _ = other.Reserve(t.Context(), seen)
+	other.Report(t.Context(), seen, g, outbox.SendOutcome{Throttled: true, RetryAfter: time.Hour})
+	p.Reserve(t.Context(), seen)
 	m.Close()
-	if _, wait := p.Reserve(t.Context(), held); wait < 59*time.Minute {
-		t.Errorf("wait of a held chat = %v, want about an hour", wait)
+	for _, target := range []outbox.Target{held, used, seen} {
+		if _, wait := p.Reserve(t.Context(), target); wait < 59*time.Minute {
+			t.Errorf("wait of the chat that is %s = %v, want about an hour", target.Chat, wait)
+		}
 	}
 	for i, want := range []bool{false, false, true} {
 		if _, wait := p.Reserve(t.Context(), free); (wait > 0) != want {
