@@ -336,8 +336,14 @@ func isCiphertext(b []byte, from, to int) bool {
 		after++
 	}
 	around := string(b[before:from]) + string(b[to:after])
-	return len(around) >= 26 && strings.ContainsFunc(around, unicode.IsUpper) &&
-		strings.ContainsFunc(around, unicode.IsLower) && strings.ContainsFunc(around, unicode.IsDigit)
+	capitals := 0 // words, which other columns of a row follow without a gap, have one
+	for _, r := range around {
+		if unicode.IsUpper(r) {
+			capitals++
+		}
+	}
+	return len(around) >= 26 && capitals >= 4 && strings.ContainsFunc(around, unicode.IsLower) &&
+		strings.ContainsFunc(around, unicode.IsDigit)
 }
 
 // dumpStores returns the log, Redis, and the files of SQLite or the output of pg_dump.

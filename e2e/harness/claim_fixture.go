@@ -4,6 +4,7 @@ package harness
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"io"
@@ -333,7 +334,7 @@ type retryingStore struct{ process.MessageStore }
 func (s retryingStore) PendingMessages(ctx context.Context, l gateway.Lease) (ins []gateway.StoredMessage, err error) {
 	for {
 		ins, err = s.MessageStore.PendingMessages(ctx, l)
-		if !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
+		if !timedOut(err) || ctx.Err() != nil {
 			return ins, err
 		}
 	}
@@ -342,10 +343,15 @@ func (s retryingStore) PendingMessages(ctx context.Context, l gateway.Lease) (in
 func (s retryingStore) Apply(ctx context.Context, st gateway.Commit) error {
 	for {
 		err := s.MessageStore.Apply(ctx, st)
-		if !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
+		if !timedOut(err) || ctx.Err() != nil {
 			return err
 		}
 	}
+}
+
+// timedOut reports whether a call of the database took too long. SQLite then rolls back its transaction.
+func timedOut(err error) bool {
+	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, sql.ErrTxDone)
 }
 
 // Outcome returns the outcome of a message by its key.
