@@ -58,7 +58,8 @@ type SendRequest struct {
 	// Payload is sent in place of a text: what the provider sends for a message or an interaction of
 	// another kind. The provider adds what identifies the person and the bot. On SMS and WhatsApp it is an
 	// object of Twilio's parameters, all of them strings; From may be an address of another kind, and each
-	// MediaContentTypeN adds a file. Not on Telegram.
+	// MediaContentTypeN adds a file. On Telegram it is an update without its number, such as
+	// {"message": {"dice": {"value": 4}}}.
 	Payload json.RawMessage `json:"payload,omitempty"`
 }
 
@@ -125,7 +126,11 @@ func (c *Control) Send(ctx context.Context, s SendRequest) (reply string, err er
 
 func (c *Control) sendTelegram(ctx context.Context, s SendRequest) error {
 	id, _ := strconv.ParseInt(s.Sender, 10, 64) // validated by Conversation
-	update := c.Telegram.SendText(c.Bot, TelegramUser{ID: id, FirstName: s.Name}, s.Text)
+	return c.waitTelegram(ctx, c.Telegram.SendText(c.Bot, TelegramUser{ID: id, FirstName: s.Name}, s.Text))
+}
+
+// waitTelegram returns when the gateway has accepted an update.
+func (c *Control) waitTelegram(ctx context.Context, update int64) error {
 	if update == 0 {
 		return fmt.Errorf("%w: the bot has no webhook", ErrNotAccepted)
 	}
@@ -172,8 +177,13 @@ func (c *Control) sendPayload(ctx context.Context, s SendRequest) error {
 		return c.sendParameters(s.Sender, c.SMSNumber, s.Payload)
 	case adapters.WhatsApp:
 		return c.sendParameters(whatsAppPrefix+s.Sender, whatsAppPrefix+c.WhatsAppNumber, s.Payload)
-	default:
-		return fmt.Errorf("%w: payloads can be sent on sms, whatsapp and slack only", ErrUnknownSender)
+	case adapters.Telegram:
+		id, _ := strconv.ParseInt(s.Sender, 10, 64) // validated by Conversation
+		update, err := c.Telegram.SendPayload(c.Bot, TelegramUser{ID: id, FirstName: s.Name}, s.Payload)
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrUnknownSender, err)
+		}
+		return c.waitTelegram(ctx, update)
 	}
 	u := c.slackUser(s.Sender)
 	u.Name = s.Name

@@ -311,3 +311,32 @@ func TestControl_TranscriptWaits(t *testing.T) {
 	c.Twilio.Add(simulator.Line{Chat: "+12025550123", Sender: "twilio", Text: "stopped"})
 	check(<-second, 2, simulator.FromProvider, "stopped")
 }
+
+// TestControl_SendUpdate checks that updates of any kind can be sent on Telegram.
+func TestControl_SendUpdate(t *testing.T) {
+	bodies := make(chan string, 1)
+	c, _ := startControl(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		if body, err := io.ReadAll(r.Body); err == nil {
+			bodies <- string(body)
+		}
+	}))
+	for payload, want := range map[string][]string{
+		`{"message":{"dice":{"value":4}}}`:                      {`"dice":{"value":4}`, `"id":7001,`, `"type":"private"`},
+		`{"message":{"chat":{"id":-5,"type":"group"},"new":1}}`: {`"id":-5`, `"new":1`, `"first_name":"Steve"`},
+		`{"edited_message":{"message_id":3,"text":"x"}}`:        {`"edited_message":{`, `"message_id":3`, `"text":"x"`},
+		`{"callback_query":{"data":"yes"}}`:                     {`"callback_query":{`, `"data":"yes"`, `"is_bot":true`},
+	} {
+		request := simulator.SendRequest{
+			Channel: adapters.Telegram, Sender: "7001", Name: "Steve", Payload: json.RawMessage(payload),
+		}
+		if _, err := c.Send(t.Context(), request); err != nil {
+			t.Fatalf("Send(%s) = %v, want nil", payload, err)
+		}
+		body := <-bodies
+		for _, w := range want {
+			if !strings.Contains(body, w) {
+				t.Errorf("update of %s = %s, want %s in it", payload, body, w)
+			}
+		}
+	}
+}

@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strconv"
@@ -220,6 +222,43 @@ func (t *Telegram) PressButton(bot string, from TelegramUser, messageID int64, d
 			"message_id": messageID, "from": b.user(), "chat": from.chat(), "date": time.Now().Unix(),
 		},
 	})
+}
+
+// SendPayload sends an update of any kind. payload is an object with the content of the update under its kind,
+// such as "message", "edited_message" or "callback_query". What the content does not have is that of a message
+// or a query of the person in the private chat. It returns an update ID like SendText.
+func (t *Telegram) SendPayload(bot string, from TelegramUser, payload json.RawMessage) (updateID int64, err error) {
+	var update map[string]map[string]any
+	if err := json.Unmarshal(payload, &update); err != nil || len(update) != 1 {
+		return 0, errors.New("simulator: the payload must be an object with one kind of update")
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	b := t.findBot(bot)
+	if b == nil {
+		return 0, nil
+	}
+	for kind, fields := range update {
+		t.lastMessage++
+		content := map[string]any{
+			"message_id": t.lastMessage, "from": from.user(), "chat": from.chat(), "date": time.Now().Unix(),
+		}
+		if kind == "callback_query" {
+			message := maps.Clone(content)
+			message["from"] = b.user()
+			content = map[string]any{
+				"id": strconv.FormatInt(from.ID<<20+t.lastMessage, 10), "from": from.user(),
+				"chat_instance": strconv.FormatInt(-from.ID, 10), "message": message,
+			}
+		}
+		maps.Copy(content, fields)
+		text, _ := fields["text"].(string)
+		if chat, ok := content["chat"].(map[string]any); ok {
+			t.Add(Line{ID: fmt.Sprint(content["message_id"]), Chat: fmt.Sprint(chat["id"]), Sender: from.id(), Text: text})
+		}
+		updateID = t.addUpdate(b, kind, content)
+	}
+	return updateID, nil
 }
 
 // Block blocks the bot in the private chat. The bot receives an update and cannot send messages
