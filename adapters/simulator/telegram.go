@@ -37,6 +37,7 @@ type Telegram struct {
 	bots        map[string]*telegramBot // by token
 	updates     map[int64]*telegramUpdate
 	files       map[string][]byte // by file_id
+	migrated    map[int64]int64   // IDs of supergroups, by those that they had as groups
 	lastUpdate  int64
 	lastMessage int64
 	lastQuery   int64
@@ -79,6 +80,7 @@ func NewTelegram() *Telegram {
 		bots:       map[string]*telegramBot{},
 		updates:    map[int64]*telegramUpdate{},
 		files:      map[string][]byte{},
+		migrated:   map[int64]int64{},
 		lastUpdate: 731_000_000,
 		ctx:        ctx,
 		stop:       stop,
@@ -259,6 +261,27 @@ func (t *Telegram) SendPayload(bot string, from TelegramUser, payload json.RawMe
 		updateID = t.addUpdate(b, kind, content)
 	}
 	return updateID, nil
+}
+
+// MigrateGroup makes a group a supergroup: the bot receives a service message in each, and cannot send to the ID
+// of the group any more. It returns the IDs of the updates.
+func (t *Telegram) MigrateGroup(bot string, from TelegramUser, group, supergroup int64) (updateIDs []int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.migrated[group] = supergroup
+	b := t.findBot(bot)
+	if b == nil {
+		return nil
+	}
+	for _, m := range []map[string]any{
+		{"chat": map[string]any{"id": group, "type": "group"}, "migrate_to_chat_id": supergroup},
+		{"chat": map[string]any{"id": supergroup, "type": "supergroup"}, "migrate_from_chat_id": group},
+	} {
+		t.lastMessage++
+		m["message_id"], m["from"], m["date"] = t.lastMessage, from.user(), time.Now().Unix()
+		updateIDs = append(updateIDs, t.addUpdate(b, "message", m))
+	}
+	return updateIDs
 }
 
 // Block blocks the bot in the private chat. The bot receives an update and cannot send messages

@@ -19,6 +19,7 @@ type telegramResponse struct {
 	Result      any    `json:"result,omitempty"`
 	ErrorCode   int    `json:"error_code,omitempty"`
 	Description string `json:"description,omitempty"`
+	Parameters  any    `json:"parameters,omitempty"`
 }
 
 func telegramOK(result any) telegramResponse { return telegramResponse{OK: true, Result: result} }
@@ -183,6 +184,11 @@ func (t *Telegram) sendMessage(b *telegramBot, p map[string]string) telegramResp
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if to, ok := t.migrated[chat]; ok {
+		moved := telegramError(http.StatusBadRequest, "Bad Request: group chat was upgraded to a supergroup chat")
+		moved.Parameters = map[string]int64{"migrate_to_chat_id": to}
+		return moved
+	}
 	if b.blocked[p["chat_id"]] {
 		return telegramError(http.StatusForbidden, "Forbidden: bot was blocked by the user")
 	}

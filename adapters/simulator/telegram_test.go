@@ -324,3 +324,25 @@ func TestTelegram_Files(t *testing.T) {
 		t.Errorf("download = %d %q, want 200 and the content", w.Code, w.Body)
 	}
 }
+
+// TestTelegram_MigrateGroup checks the service messages of a group that becomes a supergroup, and that the bot can
+// send to the supergroup only.
+func TestTelegram_MigrateGroup(t *testing.T) {
+	server := newTelegram(t)
+	ids := server.MigrateGroup("hydragate_bot", telegramSteve, -45, -10045)
+	r := callTelegram(t, server, "getUpdates")
+	if got := updateIDs(t, r); !slices.Equal(got, ids) || len(ids) != 2 {
+		t.Errorf("getUpdates = %v, want %v", got, ids)
+	}
+	for _, want := range []string{`"migrate_to_chat_id":-10045`, `"migrate_from_chat_id":-45`} {
+		if !strings.Contains(string(r.Result), want) {
+			t.Errorf("updates = %s, want %s in them", r.Result, want)
+		}
+	}
+	if r := callTelegram(t, server, "sendMessage", "chat_id", "-45", "text", "x"); r.Code != 400 {
+		t.Errorf("sendMessage to the group = %+v, want 400", r)
+	}
+	if r := callTelegram(t, server, "sendMessage", "chat_id", "-10045", "text", "x"); !r.OK {
+		t.Errorf("sendMessage to the supergroup = %+v, want ok", r)
+	}
+}
