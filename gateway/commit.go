@@ -87,8 +87,8 @@ type IdentityUpdate struct {
 	IdentityID      string
 	DisplayName     string // set for unknown senders only
 	Username        string
-	ClearUsername   bool // the sender has no username any more
-	OptedOut        *bool
+	ClearUsername   bool  // the sender has no username any more
+	OptedOut        *bool // a change causes an event
 	Blocked         *bool
 	UpdateLastSeen  bool                  // store the time of this message as last seen
 	ExpiryReason    identity.ExpiryReason // not empty: the verification expires

@@ -7,6 +7,30 @@ import (
 	"hydragate/identity"
 )
 
+// An EventType is a type of events that applications receive.
+type EventType string
+
+// The types of events.
+const (
+	MessageReceived  EventType = "message.received"
+	IdentityVerified EventType = "identity.verified"
+	IdentityOptedOut EventType = "identity.opted_out" // the person unsubscribed, or the provider reported it
+	IdentityOptedIn  EventType = "identity.opted_in"  // the person subscribed again
+)
+
+// AllEventTypes returns all types of events.
+func AllEventTypes() []EventType {
+	return []EventType{MessageReceived, IdentityVerified, IdentityOptedOut, IdentityOptedIn}
+}
+
+// DefaultEventTypes returns the types of events that an application receives unless its instance lists
+// others. New types are not added to it, so that they never arrive unasked.
+func DefaultEventTypes() []EventType { return []EventType{MessageReceived, IdentityVerified} }
+
+// IsNotice reports whether an event does not hold up the events after it: while its delivery fails, they
+// are delivered before it.
+func (t EventType) IsNotice() bool { return t != MessageReceived && t != IdentityVerified }
+
 // A Delivery is an event to be delivered to the application.
 type Delivery struct {
 	ID             string
@@ -15,8 +39,8 @@ type Delivery struct {
 	InstanceID     string
 	MessageID      string // empty unless the event is a message
 	IdentityID     string
-	Type           string // "message.received", "identity.verified"
-	Parked         bool   // the instance has no agent URL: the event waits until it has one
+	Type           EventType
+	Parked         bool // the instance has no agent URL: the event waits until it has one
 
 	// JoinKey is not empty if the message may be delivered in one event with the messages of other
 	// deliveries that have the same key. JoinWait is how long to wait for them.

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"slices"
 	"time"
 
 	"hydragate/adapters"
@@ -20,8 +21,17 @@ type Instance struct {
 	SMSInvites         bool                // staff may invite by SMS and WhatsApp
 	DefaultRegion      string              // country, such as US, of numbers without a country code; may be empty
 	OwnerChannels      *[]adapters.Channel // on which a claim or an invite grants owner; nil: all
+	Events             *[]EventType        // that the application receives; nil: DefaultEventTypes
 	CreatedAt          time.Time
 	UpdatedAt          time.Time
+}
+
+// Receives reports whether the application receives events of a type.
+func (i Instance) Receives(t EventType) bool {
+	if i.Events == nil {
+		return slices.Contains(DefaultEventTypes(), t)
+	}
+	return slices.Contains(*i.Events, t)
 }
 
 // An UnknownSenderPolicy decides what happens to messages from unknown senders.
@@ -42,12 +52,16 @@ type InstanceEdit struct {
 	UnknownSenders              *UnknownSenderPolicy
 	SMSInvites                  *bool
 	OwnerChannels               *OwnerChannelsEdit
+	Events                      *EventsEdit
 
 	OwnerDays, CustomerDays, InactivityDays *int // see identity.VerificationPolicy
 }
 
 // An OwnerChannelsEdit replaces Instance.OwnerChannels.
 type OwnerChannelsEdit struct{ Channels *[]adapters.Channel }
+
+// An EventsEdit replaces Instance.Events.
+type EventsEdit struct{ Types *[]EventType }
 
 // InstanceSecrets holds the secrets of an instance. A secret is shown once, when the instance is
 // created or the secret is rotated.

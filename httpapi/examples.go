@@ -32,7 +32,8 @@ const (
 		"id":` + exampleID + `,"instance_id":` + exampleInstanceID + `,"metadata":{},"role_override":null,"verified":false,
 		"verified_at":null,` + exampleTimes + `}`
 	exampleInstanceFields = `"agent_disabled_at":null,"agent_url":"https://agent.example.com/events",
-		"customer_max_age_days":null,"default_region":"US","id":` + exampleInstanceID + `,"name":"Support",
+		"customer_max_age_days":null,"default_region":"US","events":["message.received","identity.verified"],
+		"id":` + exampleInstanceID + `,"name":"Support",
 		"owner_channels":["telegram","slack"],"owner_max_age_days":365,"silence_max_days":null,"sms_invites":false,
 		"unknown_senders":"forward",
 		"welcome_text":null,` + exampleTimes

@@ -41,6 +41,7 @@ type instanceResponse struct {
 	CreatedAt       time.Time     `json:"created_at"`
 	CustomerMaxAge  *int          `json:"customer_max_age_days"`
 	DefaultRegion   *string       `json:"default_region"`
+	Events          []eventType   `json:"events" nullable:"false"`
 	ID              string        `json:"id" format:"uuid"`
 	Name            string        `json:"name"`
 	OwnerChannels   []channelName `json:"owner_channels" nullable:"false"`
@@ -60,6 +61,7 @@ type createdInstance struct {
 	CreatedAt       time.Time     `json:"created_at"`
 	CustomerMaxAge  *int          `json:"customer_max_age_days"`
 	DefaultRegion   *string       `json:"default_region"`
+	Events          []eventType   `json:"events" nullable:"false"`
 	ID              string        `json:"id" format:"uuid"`
 	Name            string        `json:"name"`
 	OwnerChannels   []channelName `json:"owner_channels" nullable:"false"`
@@ -77,6 +79,7 @@ func toInstance(i gateway.Instance) instanceResponse {
 		AgentDisabledAt: operation.NullableTime(i.AgentDisabledAt),
 		AgentURL:        operation.NullableString(i.AgentURL),
 		CreatedAt:       i.CreatedAt.UTC(),
+		Events:          eventTypeNames(i),
 		ID:              i.ID,
 		Name:            i.Name,
 		CustomerMaxAge:  nullableDays(i.VerificationPolicy.CustomerDays),
@@ -129,6 +132,43 @@ func ownerChannels(names []channelName) *[]adapters.Channel {
 	return &channels
 }
 
+// An eventType is the name of a type of events.
+type eventType string
+
+// Schema implements huma.SchemaProvider. It lists all types.
+func (eventType) Schema(huma.Registry) *huma.Schema {
+	s := &huma.Schema{Type: huma.TypeString}
+	for _, t := range gateway.AllEventTypes() {
+		s.Enum = append(s.Enum, string(t))
+	}
+	return s
+}
+
+// eventTypeNames returns the types of events that the application of an instance receives.
+func eventTypeNames(i gateway.Instance) []eventType {
+	names := []eventType{}
+	for _, t := range gateway.AllEventTypes() {
+		if i.Receives(t) {
+			names = append(names, eventType(t))
+		}
+	}
+	return names
+}
+
+// eventTypes returns the named types, in the order of gateway.AllEventTypes. Null is the default, nil.
+func eventTypes(names []eventType) *[]gateway.EventType {
+	if names == nil {
+		return nil
+	}
+	types := []gateway.EventType{}
+	for _, t := range gateway.AllEventTypes() {
+		if slices.Contains(names, eventType(t)) {
+			types = append(types, t)
+		}
+	}
+	return &types
+}
+
 func nullableDays(n int) *int {
 	if n == 0 {
 		return nil
@@ -152,6 +192,7 @@ func toCreatedInstance(i gateway.Instance, s gateway.InstanceSecrets, caller ide
 		AgentSecretKey:  agentSecretKey(caller, s.AgentSecretKey),
 		AgentURL:        v.AgentURL,
 		CreatedAt:       v.CreatedAt,
+		Events:          v.Events,
 		ID:              v.ID,
 		Name:            v.Name,
 		CustomerMaxAge:  v.CustomerMaxAge,
@@ -180,6 +221,7 @@ type newInstance struct {
 	UnknownSenders fastapi.Optional[string]        `json:"unknown_senders,omitempty" enum:"forward,reply,drop"`
 	WelcomeText    fastapi.Optional[string]        `json:"welcome_text,omitempty" maxLength:"4096"`
 	DefaultRegion  fastapi.Optional[string]        `json:"default_region,omitempty" format:"region"`
+	Events         fastapi.Optional[[]eventType]   `json:"events,omitempty" maxItems:"32"`
 	OwnerChannels  fastapi.Optional[[]channelName] `json:"owner_channels,omitempty" maxItems:"16"`
 	OwnerMaxAge    fastapi.Optional[int]           `json:"owner_max_age_days,omitempty" minimum:"1" maximum:"3650"`
 	CustomerMaxAge fastapi.Optional[int]           `json:"customer_max_age_days,omitempty" minimum:"1" maximum:"3650"`
@@ -208,6 +250,7 @@ func (a *API) createInstance(
 		},
 		SMSInvites:    b.SMSInvites.Value,
 		OwnerChannels: ownerChannels(b.OwnerChannels.Value),
+		Events:        eventTypes(b.Events.Value),
 	}, secrets, key.Actor())
 	return &struct{ Body createdInstance }{toCreatedInstance(i, secrets, key)}, err
 }
@@ -261,6 +304,7 @@ type instanceEdit struct {
 	UnknownSenders fastapi.Optional[string]        `json:"unknown_senders,omitempty" enum:"forward,reply,drop"`
 	WelcomeText    fastapi.Optional[string]        `json:"welcome_text,omitempty" maxLength:"4096"`
 	DefaultRegion  fastapi.Optional[string]        `json:"default_region,omitempty" format:"region"`
+	Events         fastapi.Optional[[]eventType]   `json:"events,omitempty" maxItems:"32"`
 	OwnerChannels  fastapi.Optional[[]channelName] `json:"owner_channels,omitempty" maxItems:"16"`
 	OwnerMaxAge    fastapi.Optional[int]           `json:"owner_max_age_days,omitempty" minimum:"1" maximum:"3650"`
 	CustomerMaxAge fastapi.Optional[int]           `json:"customer_max_age_days,omitempty" minimum:"1" maximum:"3650"`
@@ -286,6 +330,9 @@ func (a *API) editInstance(ctx context.Context, in *struct {
 	}
 	if b.OwnerChannels.IsSet {
 		e.OwnerChannels = &gateway.OwnerChannelsEdit{Channels: ownerChannels(b.OwnerChannels.Value)}
+	}
+	if b.Events.IsSet {
+		e.Events = &gateway.EventsEdit{Types: eventTypes(b.Events.Value)}
 	}
 	if b.UnknownSenders.IsSet {
 		p := unknownSendersPolicy(b.UnknownSenders.Value)

@@ -33,6 +33,8 @@ func instanceFields() operation.FieldDescriptions {
 		"customer_max_age_days": "Number of days after which a customer must verify the identity again. Null: never.",
 		"default_region": "Country, as two letters such as US, of phone numbers that you write without a country code. " +
 			"Null: such numbers are rejected.",
+		"events": "Types of the events that your application receives. Messages are processed and stored whether or " +
+			"not it does.",
 		"id":   "ID of the instance.",
 		"name": "Name of the instance, for staff.",
 		"owner_channels": "Channels on which a claim or an invite may grant the role owner. On the others it grants " +
@@ -58,12 +60,14 @@ func instanceFields() operation.FieldDescriptions {
 			"unknown_senders": shared["unknown_senders"] + " Default: forward.",
 			"sms_invites":     shared["sms_invites"] + " Default: false.",
 			"owner_channels":  shared["owner_channels"] + " Default: all.",
+			"events":          shared["events"] + " Default: message.received and identity.verified.",
 		}),
 		"InstanceEdit": operation.Extend(shared, map[string]string{
 			"agent_url":       shared["agent_url"] + " A new URL ends the state in which no events are posted.",
 			"unknown_senders": shared["unknown_senders"] + " Null: forward.",
 			"sms_invites":     shared["sms_invites"] + " False ends live invites of these channels.",
 			"owner_channels":  shared["owner_channels"] + " Null: all.",
+			"events":          shared["events"] + " Null: message.received and identity.verified.",
 		}),
 		"NewWebhookSecret": operation.Extend(shared, map[string]string{
 			"old_good_until": "Until when events are also signed with the previous secret. Null: it has ended.",

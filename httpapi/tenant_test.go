@@ -62,3 +62,34 @@ func equalLists(got any, want []any) bool {
 	list, ok := got.([]any)
 	return ok && slices.Equal(list, want)
 }
+
+func TestInstance_Events(t *testing.T) {
+	h := newHarness(t)
+	path := "/v1/instances/" + h.request("POST", "/v1/instances", `{"name":"Support"}`).fields(t)["id"].(string)
+	defaults := []any{"message.received", "identity.verified"}
+	for _, tt := range []struct {
+		body string
+		want []any
+	}{
+		{`{"name":"Sales"}`, defaults},
+		{`{"events":["identity.opted_out","message.received","message.received"]}`, []any{
+			"message.received", "identity.opted_out",
+		}},
+		{`{"name":"Support"}`, []any{"message.received", "identity.opted_out"}},
+		{`{"events":[]}`, []any{}},
+		{`{"events":null}`, defaults},
+	} {
+		if got := h.request("PATCH", path, tt.body); !equalLists(got.fields(t)["events"], tt.want) {
+			t.Errorf("events after %s = %v, want %v", tt.body, got.body, tt.want)
+		}
+	}
+	h.expect(h.request("PATCH", path, `{"events":["message.received","message.sent"]}`), 422, `{"detail":[{"type":"enum",
+		"loc":["body","events",1],
+		"msg":"Input should be 'message.received', 'identity.verified', 'identity.opted_out' or 'identity.opted_in'",
+		"ctx":{"expected":"'message.received', 'identity.verified', 'identity.opted_out' or 'identity.opted_in'"}}]}`)
+	h.expect(h.request("PATCH", path, `{"events":"message.received"}`), 422, "")
+	created := h.request("POST", "/v1/instances", `{"name":"Sales","events":["identity.opted_in"]}`).fields(t)
+	if !equalLists(created["events"], []any{"identity.opted_in"}) {
+		t.Errorf("events = %v", created["events"])
+	}
+}

@@ -8,7 +8,7 @@ import (
 )
 
 // Latest is the number of the newest migration, which the program requires.
-const Latest = 23
+const Latest = 24
 
 //go:embed postgres/*.sql sqlite/*.sql
 var files embed.FS

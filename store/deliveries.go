@@ -17,10 +17,12 @@ import (
 
 // PendingEvents returns the oldest pending events of a leased conversation. The sender of each is
 // read at the time of the call, so that rights withdrawn since the message arrived are not
-// reported to the application. If a row cannot be decoded or decrypted, the event's Err is set.
+// reported to the application. If a row cannot be decoded or decrypted, the event's Err is set. Of the
+// notices that are not due, only the one that is due first is returned, beyond the limit.
 func (s *Store) PendingEvents(ctx context.Context, l gateway.Lease) ([]gateway.Event, error) {
 	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
 	defer cancel()
+	const pending = `from deliveries where tenant_id = $1 and conversation_id = $2 and status = 'pending'`
 	rs, err := s.db.Query(ctx, `
 		select d.id, d.event_type, d.join_key, d.event_id, d.attempts, `+s.dialect.SecondsUntil("d.due_at")+`,
 			-(`+s.dialect.SecondsUntil("d.created_at")+`), d.created_at, d.instance_id,
@@ -30,12 +32,15 @@ func (s *Store) PendingEvents(ctx context.Context, l gateway.Lease) ([]gateway.E
 			coalesce(n.owner_max_age_days, 0), coalesce(n.customer_max_age_days, 0), n.agent_url, n.agent_disabled_at,
 				n.webhook_secret, `+s.previousSecretsExpr("n")+`
 		from (
-			select deliveries.*, coalesce(identity_id, (
+			select p.*, coalesce(p.identity_id, (
 				select `+senderIdentityExpr("w")+` from messages w
-				where w.tenant_id = deliveries.tenant_id and w.id = deliveries.message_id)) as whose
-			from deliveries
-			where tenant_id = $1 and conversation_id = $2 and status = 'pending'
-			order by seq limit $3) d
+				where w.tenant_id = p.tenant_id and w.id = p.message_id)) as whose
+			from (
+				select * from (
+					select * `+pending+` and (not notice or due_at <= `+s.dialect.Now+`) order by seq limit $3) due
+				union all
+				select * from (
+					select * `+pending+` and notice and due_at > `+s.dialect.Now+` order by due_at limit 1) later) p) d
 		join instances n on n.tenant_id = d.tenant_id and n.id = d.instance_id
 		left join messages m on m.tenant_id = d.tenant_id and m.id = d.message_id
 		left join identities i on i.tenant_id = d.tenant_id and i.id = d.whose
@@ -124,11 +129,12 @@ func (s *Store) deliveryStmts(st gateway.Commit) []sqldb.Statement {
 		stmts = append(stmts, sqldb.Statement{
 			Query: `
 			insert into deliveries (id, tenant_id, conversation_id, instance_id, message_id, identity_id, event_type, join_key,
-				due_at, created_at)
-			values ($1, $2, $3, $4, $5, $6, $7, $8, ` + s.dialect.NowPlusExpr("$9") + `, ` + s.dialect.Now + `)`,
+				notice, due_at, created_at)
+			values ($1, $2, $3, $4, $5, $6, $7, $8, $9, ` + s.dialect.NowPlusExpr("$10") + `, ` + s.dialect.Now + `)`,
 			Args: []any{
 				d.ID, d.TenantID, d.ConversationID, d.InstanceID, sqldb.TextOrNull(d.MessageID),
-				sqldb.TextOrNull(d.IdentityID), d.Type, sqldb.TextOrNull(d.JoinKey), d.JoinWait.Seconds(),
+				sqldb.TextOrNull(d.IdentityID), string(d.Type), sqldb.TextOrNull(d.JoinKey), d.Type.IsNotice(),
+				d.JoinWait.Seconds(),
 			},
 		})
 	}
@@ -170,6 +176,55 @@ func (s *Store) deliveryResultStmts(st gateway.Commit) []sqldb.Statement {
 		}})
 	}
 	return stmts
+}
+
+// A subscription is an opt-out, or an opt-in after one.
+type subscription struct {
+	tenant                 string
+	optedOut               bool
+	at                     time.Time
+	identity, conversation string // expressions for their IDs, in which $1 is the tenant and args follow
+	args                   []any
+}
+
+// subscriptionStmts returns the statements that record a change of the subscription of a person, and the
+// event about it for the application of the instance of the conversation. Of concurrent reports of one
+// change, the first has an effect; none has if the conversation was erased. The delivery queue must be woken before.
+func (s *Store) subscriptionStmts(c subscription) []sqldb.Statement {
+	event, set, unless := gateway.IdentityOptedIn, `null`, `is not null`
+	args := append(append([]any{c.tenant}, c.args...), newID())
+	id, next := sqldb.Placeholder(len(args)), sqldb.Placeholder(len(args)+1)
+	if c.optedOut {
+		event, set, unless = gateway.IdentityOptedOut, next, `is null`
+	}
+	return []sqldb.Statement{
+		{Query: `
+			update identities set opted_out_at = ` + set + `, updated_at = ` + next + `, subscription_event = ` + id + `
+			where tenant_id = $1 and opted_out_at ` + unless + ` and id = (` + c.identity + `)
+				and exists (select 1 from conversations where tenant_id = $1 and id = (` + c.conversation + `))`,
+			Args: append(slices.Clip(args), c.at)},
+		{Query: `
+			insert into deliveries (id, tenant_id, conversation_id, instance_id, identity_id, event_type, notice, due_at,
+				created_at)
+			select ` + id + `, i.tenant_id, c.id, c.instance_id, i.id, '` + string(event) + `', true, ` + s.dialect.Now +
+			`, ` + s.dialect.Now + `
+			from identities i
+			join conversations c on c.tenant_id = i.tenant_id and c.id = (` + c.conversation + `)
+			join instances n on n.tenant_id = c.tenant_id and n.id = c.instance_id
+			where i.tenant_id = $1 and i.id = (` + c.identity + `) and i.subscription_event = ` + id + `
+				and coalesce(n.events, ` + next + `) like '%,` + string(event) + `,%'
+				and (i.customer_id is not null or n.unknown_senders = 'forward')`,
+			Args: append(slices.Clip(args), joinNames(gateway.DefaultEventTypes()))},
+	}
+}
+
+// wakeEventsStmt makes the delivery queue of the conversation c due that a part of a query reads.
+func (s *Store) wakeEventsStmt(from string, args ...any) sqldb.Statement {
+	return sqldb.Statement{Query: `
+			insert into lanes (conversation_id, kind, tenant_id, due_at)
+			select c.id, '` + string(gateway.DeliveryQueue) + `', c.tenant_id, ` + s.dialect.Now + ` ` + from + `
+			on conflict (conversation_id, kind) do update set due_at = ` +
+		s.dialect.Least("lanes.due_at", "excluded.due_at") + `, wakes = lanes.wakes + 1`, Args: args}
 }
 
 // DisableAgent disables an application that answered 410 Gone at url. It does nothing if the

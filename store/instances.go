@@ -15,16 +15,20 @@ import (
 const instanceColumns = `id, tenant_id, name, agent_url, agent_disabled_at, unknown_senders, welcome_text, created_at,
 	updated_at,
 	coalesce(owner_max_age_days, 0), coalesce(customer_max_age_days, 0), coalesce(silence_max_days, 0), sms_invites,
-	owner_channels, default_region`
+	owner_channels, default_region, events`
 
 func scanInstance(sc sqldb.ScanFunc) (i gateway.Instance, err error) {
-	var owners *string
+	var owners, events *string
 	err = sc(sqldb.Text(&i.ID), sqldb.Text(&i.TenantID), &i.Name, sqldb.Text(&i.AgentURL),
 		sqldb.Time(&i.AgentDisabledAt), &i.UnknownSenders, sqldb.Text(&i.WelcomeText),
 		sqldb.Time(&i.CreatedAt), sqldb.Time(&i.UpdatedAt), &i.VerificationPolicy.OwnerDays,
 		&i.VerificationPolicy.CustomerDays, &i.VerificationPolicy.InactivityDays, &i.SMSInvites,
-		&owners, sqldb.Text(&i.DefaultRegion))
-	i.OwnerChannels = splitChannels(owners)
+		&owners, sqldb.Text(&i.DefaultRegion), &events)
+	if owners != nil {
+		channels := splitNames[adapters.Channel](*owners)
+		i.OwnerChannels = &channels
+	}
+	i.Events = splitEvents(events)
 	return i, err
 }
 
@@ -46,15 +50,15 @@ func (s *Store) CreateInstance(
 			insert into instances (id, tenant_id, name, agent_url, unknown_senders, welcome_text, agent_secret_hash,
 				webhook_secret, created_at, updated_at,
 				owner_max_age_days, customer_max_age_days, silence_max_days, sms_invites, owner_channels,
-				default_region)
-			values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9, $10, $11, $12, $13, $14, $15)
+				default_region, events)
+			values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9, $10, $11, $12, $13, $14, $15, $16)
 			on conflict (id) do nothing
 			returning `+instanceColumns,
 			id, i.TenantID, i.Name, sqldb.TextOrNull(i.AgentURL), string(i.UnknownSenders), sqldb.TextOrNull(i.WelcomeText),
 			hash, sealed, s.now(),
 			numberOrNull(i.VerificationPolicy.OwnerDays), numberOrNull(i.VerificationPolicy.CustomerDays),
-			numberOrNull(i.VerificationPolicy.InactivityDays), i.SMSInvites, joinChannels(i.OwnerChannels),
-			sqldb.TextOrNull(i.DefaultRegion))
+			numberOrNull(i.VerificationPolicy.InactivityDays), i.SMSInvites, channelsOrNull(i.OwnerChannels),
+			sqldb.TextOrNull(i.DefaultRegion), eventsOrNull(i.Events))
 		created, err = sqldb.ScanOne(rs, err, scanInstance)
 		if sqldb.IsNoRows(err) {
 			rs, err := tx.Query(ctx, `
@@ -104,7 +108,10 @@ func (s *Store) EditInstance(
 		update.set("sms_invites", *e.SMSInvites)
 	}
 	if e.OwnerChannels != nil {
-		update.set("owner_channels", joinChannels(e.OwnerChannels.Channels))
+		update.set("owner_channels", channelsOrNull(e.OwnerChannels.Channels))
+	}
+	if e.Events != nil {
+		update.set("events", eventsOrNull(e.Events.Types))
 	}
 	assignments := update.assignments
 	if e.AgentURL != nil {
@@ -219,30 +226,48 @@ func toIdentityError(err error) error {
 	return err
 }
 
-// joinChannels returns channels as they are stored: ",telegram,slack,", so that a statement can
-// search for one. Nil is null.
-func joinChannels(channels *[]adapters.Channel) any {
+// channelsOrNull returns channels as they are stored. Nil is null.
+func channelsOrNull(channels *[]adapters.Channel) any {
 	if channels == nil {
 		return nil
 	}
+	return joinNames(*channels)
+}
+
+// eventsOrNull returns types of events as they are stored. Nil is null.
+func eventsOrNull(events *[]gateway.EventType) any {
+	if events == nil {
+		return nil
+	}
+	return joinNames(*events)
+}
+
+// splitEvents is the inverse of eventsOrNull.
+func splitEvents(stored *string) *[]gateway.EventType {
+	if stored == nil {
+		return nil
+	}
+	events := splitNames[gateway.EventType](*stored)
+	return &events
+}
+
+// joinNames returns names as they are stored: ",telegram,slack,", so that a statement can search for one.
+func joinNames[T ~string](names []T) string {
 	var joined strings.Builder
 	joined.WriteByte(',')
-	for _, c := range *channels {
-		joined.WriteString(string(c) + ",")
+	for _, name := range names {
+		joined.WriteString(string(name) + ",")
 	}
 	return joined.String()
 }
 
-// splitChannels is the inverse of joinChannels.
-func splitChannels(stored *string) *[]adapters.Channel {
-	if stored == nil {
-		return nil
+// splitNames is the inverse of joinNames. The result is not nil.
+func splitNames[T ~string](stored string) []T {
+	names := []T{}
+	for _, name := range strings.FieldsFunc(stored, func(r rune) bool { return r == ',' }) {
+		names = append(names, T(name))
 	}
-	channels := []adapters.Channel{}
-	for _, name := range strings.FieldsFunc(*stored, func(r rune) bool { return r == ',' }) {
-		channels = append(channels, adapters.Channel(name))
-	}
-	return &channels
+	return names
 }
 
 const tenantColumns = `owner_confirmation, unknown_sender_days`

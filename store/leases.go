@@ -109,7 +109,13 @@ func (s *Store) Apply(ctx context.Context, st gateway.Commit) error {
 	if err != nil {
 		return err
 	}
-	stmts := append(s.lockReplyLimitStmts(st.Replies), s.leaseStmt(st))
+	stmts := s.lockReplyLimitStmts(st.Replies)
+	if u := st.Unreachable; u != nil && u.OptedOut {
+		// The queue of the event is locked before that of the replies, as by a delivery with replies.
+		stmts = append(stmts, s.wakeEventsStmt(`from conversations c where c.tenant_id = $1 and c.id = $2`,
+			st.Lease.TenantID, u.ConversationID))
+	}
+	stmts = append(stmts, s.leaseStmt(st))
 	stmts = append(stmts, messages...)
 	stmts = append(stmts, s.deliveryResultStmts(st)...)
 	stmts = append(stmts, requireStmts(st)...)

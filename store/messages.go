@@ -64,7 +64,7 @@ func (s *Store) PendingMessages(ctx context.Context, l gateway.Lease) ([]gateway
 				and i.verified_at is null then 1 else 0 end,
 			case when `+s.aboveLimitExpr("m", "c")+` then 1 else 0 end,
 			case when `+liveCodeExpr("m")+` then 1 else 0 end, case when `+liveInviteExpr("m")+` then 1 else 0 end,
-			c.identity_id, n.name, n.agent_url, n.unknown_senders, n.welcome_text,
+			c.identity_id, n.name, n.agent_url, n.unknown_senders, n.welcome_text, n.events,
 			coalesce(n.owner_max_age_days, 0), coalesce(n.customer_max_age_days, 0), coalesce(n.silence_max_days, 0)
 		from (
 			select messages.*, `+senderIdentityExpr("messages")+` as whose from messages
@@ -155,6 +155,7 @@ func (s *Store) scanInbound(sc sqldb.ScanFunc, l gateway.Lease) (gateway.StoredM
 	in := gateway.StoredMessage{TenantID: l.TenantID, ConversationID: l.ConversationID}
 	var body, sealed, unknown string
 	var channel string
+	var events *string
 	var hasCode, unlinkRequested, blocked, reclaimNotified, aboveLimit, liveCodes, liveInvites int
 	i, n := &in.Sender, &in.Instance
 	err := sc(
@@ -192,6 +193,7 @@ func (s *Store) scanInbound(sc sqldb.ScanFunc, l gateway.Lease) (gateway.StoredM
 		sqldb.Text(&n.AgentURL),
 		&unknown,
 		sqldb.Text(&n.WelcomeText),
+		&events,
 		&n.VerificationPolicy.OwnerDays,
 		&n.VerificationPolicy.CustomerDays,
 		&n.VerificationPolicy.InactivityDays,
@@ -206,6 +208,7 @@ func (s *Store) scanInbound(sc sqldb.ScanFunc, l gateway.Lease) (gateway.StoredM
 	in.LiveCodes, in.LiveInvites, in.AboveLimit = liveCodes == 1, liveInvites == 1, aboveLimit == 1
 	in.Message.Text = stored
 	n.ID, n.TenantID, n.UnknownSenders = in.InstanceID, in.TenantID, gateway.UnknownSenderPolicy(unknown)
+	n.Events = splitEvents(events)
 	if i.ID != "" {
 		i.TenantID, i.Channel, i.ExternalID = in.TenantID, channel, in.Message.Sender.ID
 	}
@@ -321,6 +324,13 @@ func (s *Store) senderStmts(st gateway.Commit) []sqldb.Statement {
 	now := s.now()
 	for _, u := range st.IdentityUpdates {
 		stmts = append(stmts, s.activityStmts(st.Lease.TenantID, u, now)...)
+		if u.OptedOut != nil {
+			stmts = append(stmts, s.wakeQueue(gateway.DeliveryQueue, st.Lease.TenantID, st.Lease.ConversationID, 0))
+			stmts = append(stmts, s.subscriptionStmts(subscription{
+				tenant: st.Lease.TenantID, optedOut: *u.OptedOut, at: now, identity: `$2`, conversation: `$3`,
+				args: []any{u.IdentityID, st.Lease.ConversationID},
+			})...)
+		}
 	}
 	if p := st.Participant; p != nil {
 		a := p.Address
@@ -369,21 +379,19 @@ func (s *Store) activityStmts(tenant string, u gateway.IdentityUpdate, now time.
 	if u.ClearUsername {
 		set += ", username = null"
 	}
-	flag := func(column string, on *bool) {
-		if on != nil && *on {
-			add(column, now)
-		} else if on != nil {
-			set += ", " + column + " = null"
-		}
-	}
-	flag("opted_out_at", u.OptedOut)
 	if u.OptedOut != nil && !*u.OptedOut {
 		args = append(args, string(identity.ExpiredByOptOut))
 		for _, column := range []string{"doubted_at", "reclaim_told_at", "doubt"} {
 			set += fmt.Sprintf(", %[1]s = case when doubt = $%[2]d then null else %[1]s end", column, len(args))
 		}
 	}
-	flag("blocked_at", u.Blocked)
+	switch {
+	case u.Blocked == nil:
+	case *u.Blocked:
+		add("blocked_at", now)
+	default:
+		set += ", blocked_at = null"
+	}
 	if set == "" {
 		return stmts
 	}

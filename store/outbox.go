@@ -132,19 +132,21 @@ func (s *Store) outboxStmts(st gateway.Commit) ([]sqldb.Statement, error) {
 	stmts = append(stmts, s.limitEventStmts(st.Replies)...)
 	stmts = append(stmts, s.wakeOutbox(st.Lease.TenantID, delays)...)
 	if u := st.Unreachable; u != nil {
-		column := "blocked_at"
+		const recipient = `select identity_id from conversations where tenant_id = $1 and id = $2`
 		if u.OptedOut {
-			column = "opted_out_at"
+			stmts = append(stmts, s.subscriptionStmts(subscription{
+				tenant: st.Lease.TenantID, optedOut: true, at: now, identity: recipient, conversation: `$2`,
+				args: []any{u.ConversationID},
+			})...)
+		} else {
+			stmts = append(stmts, sqldb.Statement{
+				Query: `update identities set blocked_at = $3, updated_at = $3 where tenant_id = $1 and id = (` + recipient + `)`,
+				Args:  []any{st.Lease.TenantID, u.ConversationID, now},
+			})
 		}
-		stmts = append(stmts, sqldb.Statement{
-			Query: `
-			update identities set ` + column + ` = $3, updated_at = $3
-			where tenant_id = $1 and id = (select identity_id from conversations where tenant_id = $1 and id = $2)`,
-			Args: []any{st.Lease.TenantID, u.ConversationID, now},
-		})
 		if u.ExpiryReason != "" {
-			stmts = append(stmts, expireVerificationStmts(u.ExpiryReason, now, st.Lease.TenantID,
-				`select identity_id from conversations where tenant_id = $1 and id = $2`, u.ConversationID)...)
+			stmts = append(stmts, expireVerificationStmts(u.ExpiryReason, now, st.Lease.TenantID, recipient,
+				u.ConversationID)...)
 		}
 	}
 	for _, r := range st.SendResults {
@@ -272,7 +274,7 @@ func (s *Store) ApplyReceipts(ctx context.Context, ep adapters.Endpoint, receipt
 			},
 			receiptStmt(ep.TenantID, ep.InstanceID, ep.Channel, r.ProviderID, now))
 		if r.OptedOut {
-			stmts = append(stmts, s.optOutStmts(ep, r.ProviderID, now)...)
+			stmts = append(s.optOutStmts(ep, r.ProviderID, now), stmts...)
 		}
 		if r.Gone {
 			// If the provider's ID of the reply is not stored yet, this has no effect; a later
@@ -287,27 +289,30 @@ func (s *Store) ApplyReceipts(ctx context.Context, ep adapters.Endpoint, receipt
 	return nil
 }
 
-// recipientExpr is the expression for the identity to whom a reply was sent, in a statement whose $1 to
-// $4 are the tenant, instance, channel and provider's ID of the reply.
-const recipientExpr = `
-				select c.identity_id from outbox o
+// repliesByProviderID is the part of a query that reads the reply o of a receipt and its direct conversation
+// c, in a statement whose $1 to $4 are the tenant, instance, channel and provider's ID of the reply.
+const repliesByProviderID = `
+				from outbox o
 				join conversations c on c.tenant_id = o.tenant_id and c.id = o.conversation_id
-				where o.tenant_id = $1 and o.instance_id = $2 and o.channel = $3 and o.provider_id = $4 and not c.is_group
-				limit 1`
+				where o.tenant_id = $1 and o.instance_id = $2 and o.channel = $3 and o.provider_id = $4 and not c.is_group`
+
+// recipientExpr is the expression for the identity to whom a reply was sent, and sentInExpr for the
+// conversation.
+const (
+	recipientExpr = `select c.identity_id` + repliesByProviderID + ` order by o.id limit 1`
+	sentInExpr    = `select c.id` + repliesByProviderID + ` order by o.id limit 1`
+)
 
 // optOutStmts returns the statements that record that the recipient of a reply unsubscribed, as when the
-// channel refuses the reply itself.
+// channel refuses the reply itself. The queue is locked first, as by a worker.
 func (s *Store) optOutStmts(ep adapters.Endpoint, providerID string, now time.Time) []sqldb.Statement {
-	args := []any{ep.TenantID, ep.InstanceID, string(ep.Channel), providerID}
-	return append(
-		expireVerificationStmts(identity.ExpiredByOptOut, now, ep.TenantID, recipientExpr, args[1:]...),
-		sqldb.Statement{
-			Query: `
-			update identities set opted_out_at = $5, updated_at = $5
-			where tenant_id = $1 and opted_out_at is null and id = (` + recipientExpr + `)`,
-			Args: append(args, now),
-		},
-	)
+	args := []any{ep.InstanceID, string(ep.Channel), providerID}
+	stmts := append([]sqldb.Statement{
+		s.wakeEventsStmt(repliesByProviderID+` order by o.id limit 1`, append([]any{ep.TenantID}, args...)...),
+	}, expireVerificationStmts(identity.ExpiredByOptOut, now, ep.TenantID, recipientExpr, args...)...)
+	return append(stmts, s.subscriptionStmts(subscription{
+		tenant: ep.TenantID, optedOut: true, at: now, identity: recipientExpr, conversation: sentInExpr, args: args,
+	})...)
 }
 
 // replyLimitEvent is the kind of the event that records that the limit of an instance was reached.

@@ -336,6 +336,18 @@ func (a *FakeApp) MessagesFrom(externalIDs ...string) (found []*ReceivedEvent) {
 	return found
 }
 
+// NoticesAbout returns the events about the identity of an account that are not about a message.
+func (a *FakeApp) NoticesAbout(externalID string) (found []*ReceivedEvent) {
+	a.Mu.Lock()
+	defer a.Mu.Unlock()
+	for _, e := range a.Events {
+		if e.messageID() == "" && e.Field("identity.external_id") == externalID {
+			found = append(found, e)
+		}
+	}
+	return found
+}
+
 // FirstReceivedAfter returns when the first text that contains part was received for the first time
 // after a time.
 func (a *FakeApp) FirstReceivedAfter(part string, after time.Time) (first time.Time, ok bool) {

@@ -49,6 +49,8 @@ type Store interface {
 const (
 	// ResponseTimeout is the time an application has to respond.
 	ResponseTimeout = 30 * time.Second
+	// NoticeTimeout is the time it has to respond to a notice, because messages may wait meanwhile.
+	NoticeTimeout = 5 * time.Second
 	// MaxEventAge is the age after which an event is no longer retried.
 	MaxEventAge = 24 * time.Hour
 
@@ -72,25 +74,51 @@ func (p *Deliverer) Run(ctx context.Context, l gateway.Lease, turn queue.Slice) 
 		if err != nil {
 			return err
 		}
-		if len(es) == 0 {
-			return p.apply(ctx, gateway.Commit{Lease: l, Release: true})
+		due, next := dueEvents(es, read)
+		if len(due) == 0 {
+			return p.apply(ctx, gateway.Commit{Lease: l, Release: true, Next: next})
 		}
-		if released, err := p.deliverAll(ctx, l, es, read, turn); err != nil || released {
+		if released, err := p.deliverAll(ctx, l, due, next, read, turn); err != nil || released {
 			return err
 		}
 	}
 }
 
-// deliverAll delivers the events that were read at a time. It reports whether it released the queue;
-// otherwise there may be more events.
+// dueEvents returns the events to deliver now, and when the first of the other notices is due, or zero.
+// Notices that have failed come last, so that other events do not wait for them again.
+func dueEvents(es []gateway.Event, now time.Time) (due []gateway.Event, next time.Time) {
+	var failed []gateway.Event
+	for _, e := range es {
+		switch {
+		case e.Type.IsNotice() && e.Delay > 0:
+			next = earliest(next, now.Add(e.Delay))
+		case e.Type.IsNotice() && e.Attempts > 0:
+			failed = append(failed, e)
+		default:
+			due = append(due, e)
+		}
+	}
+	return append(due, failed...), next
+}
+
+// earliest returns the earlier of two times. The zero time means never.
+func earliest(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// deliverAll delivers the events that were read at a time. Other notices are due next. It reports whether
+// it released the queue; otherwise there may be more events.
 func (p *Deliverer) deliverAll(
-	ctx context.Context, l gateway.Lease, es []gateway.Event, read time.Time, turn queue.Slice,
+	ctx context.Context, l gateway.Lease, es []gateway.Event, next, read time.Time, turn queue.Slice,
 ) (released bool, err error) {
-	more := len(es) == gateway.FetchLimit
+	more := len(es) >= gateway.FetchLimit
 	for n := 0; len(es) > 0; n++ {
 		e, rest := nextEvent(es)
-		if n > 0 && isOpen(e) {
-			break // read again, with all messages that may be joined
+		if n > 0 && (isOpen(e) || e.Type.IsNotice() && e.Attempts > 0) {
+			break // read again, with all messages that may be joined or come before it
 		}
 		if turn.Expired() {
 			return true, p.apply(ctx, gateway.Commit{Lease: l, Release: true, Next: p.Now()})
@@ -107,6 +135,10 @@ func (p *Deliverer) deliverAll(
 		// The last commit also releases the queue. Events that have arrived since make it due
 		// immediately.
 		s.Release = waits || len(rest) == 0 && !more
+		if !waits {
+			next = earliest(next, s.Next)
+			s.Next = next
+		}
 		if err := p.apply(ctx, s); err != nil {
 			return false, err
 		}
@@ -128,9 +160,9 @@ func (p *Deliverer) apply(ctx context.Context, s gateway.Commit) error {
 	return p.Store.Apply(ctx, s)
 }
 
-// deliverOne delivers one event and returns the changes to store. waits reports whether later
-// events must wait for this one. It returns an error if the lease is lost or the store unavailable
-// before the event is delivered.
+// deliverOne delivers one event and returns the changes to store. waits reports whether later events must
+// wait for this one, until s.Next; otherwise s.Next is when a notice is retried. It returns an error if the
+// lease is lost or the store unavailable before the event is delivered.
 func (p *Deliverer) deliverOne(
 	ctx context.Context, l gateway.Lease, e gateway.Event,
 ) (s gateway.Commit, waits bool, err error) {
@@ -173,7 +205,7 @@ func (p *Deliverer) deliverOne(
 			err.Error(),
 			maxErrorText,
 		), retryPolicy().Delay(e.Attempts, a.retryAfter)
-		s.Next, waits = p.Now().Add(r.Delay), true
+		s.Next, waits = p.Now().Add(r.Delay), !e.Type.IsNotice()
 	}
 	if a.status == http.StatusGone {
 		if err := p.Store.DisableAgent(ctx, e.TenantID, e.InstanceID, e.AgentURL); err != nil {
@@ -262,7 +294,11 @@ func (p *Deliverer) post(ctx context.Context, e gateway.Event) (response, error)
 	if err != nil {
 		return response{}, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, ResponseTimeout)
+	timeout := ResponseTimeout
+	if e.Type.IsNotice() {
+		timeout = NoticeTimeout
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, e.AgentURL, bytes.NewReader(payload))
 	if err != nil {

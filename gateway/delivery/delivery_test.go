@@ -190,6 +190,80 @@ func TestDeliverer_Retry(t *testing.T) {
 	}
 }
 
+// TestDeliverer_Notices checks that a notice that the application rejects does not hold up the events after
+// it, that a notice that has failed waits for other events, and that a message still holds up notices.
+func TestDeliverer_Notices(t *testing.T) {
+	notice := func(id string, attempts int, delay time.Duration) gateway.Event {
+		e := newEvent("", id, "")
+		e.Type, e.MessageID, e.Attempts, e.Delay = gateway.IdentityOptedOut, "", attempts, delay
+		return e
+	}
+	message := func(id string) gateway.Event { return newEvent("", id, id) }
+	for _, tt := range []struct {
+		name   string
+		events []gateway.Event
+		fails  string // type of the events that the application rejects
+		posted string // IDs, in order
+		next   bool   // the queue is due again at a time
+	}{
+		{"accepted", []gateway.Event{message("1"), notice("2", 0, 0), message("3")}, "", "1 2 3", false},
+		{"rejected", []gateway.Event{notice("1", 0, 0), message("2"), message("3")}, "identity.opted_out", "1 2 3", true},
+		{"rejected before", []gateway.Event{notice("1", 2, -1), message("2")}, "", "2 1", false},
+		{"rejected last", []gateway.Event{message("1"), notice("2", 0, 0)}, "identity.opted_out", "1 2", true},
+		{"not due", []gateway.Event{notice("1", 1, time.Hour), message("2")}, "", "2", true},
+		{"only not due", []gateway.Event{notice("1", 1, time.Hour)}, "", "", true},
+		{"behind a message", []gateway.Event{message("1"), notice("2", 0, 0)}, "message.received", "1", true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var posted []string
+			srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				var e struct{ ID, Type string }
+				if err := json.NewDecoder(r.Body).Decode(&e); err != nil {
+					t.Error(err)
+				}
+				if posted = append(posted, strings.TrimPrefix(e.ID, "msg_")); e.Type == tt.fails {
+					w.WriteHeader(http.StatusBadRequest)
+				}
+			}))
+			defer srv.Close()
+			s := &queueStore{}
+			for _, e := range tt.events {
+				e.AgentURL = srv.URL
+				s.events = append(s.events, e)
+			}
+			d := newDeliverer(&s.fakeStore)
+			d.Store = s
+			if err := d.Run(t.Context(), gateway.Lease{}, testSlice); err != nil {
+				t.Fatal(err)
+			}
+			last := s.commits[len(s.commits)-1]
+			if got := strings.Join(posted, " "); got != tt.posted || !last.Release || last.Next.IsZero() == tt.next {
+				t.Errorf("posted %q, want %q; last commit = %+v", got, tt.posted, last)
+			}
+		})
+	}
+}
+
+// A queueStore is a fakeStore that returns events until they are delivered.
+type queueStore struct{ fakeStore }
+
+func (s *queueStore) PendingEvents(context.Context, gateway.Lease) ([]gateway.Event, error) {
+	return slices.Clone(s.events), nil
+}
+
+func (s *queueStore) Apply(_ context.Context, st gateway.Commit) error {
+	s.commits = append(s.commits, st)
+	for _, r := range st.DeliveryResults {
+		i := slices.IndexFunc(s.events, func(e gateway.Event) bool { return e.ID == r.ID })
+		if r.Status != gateway.Pending {
+			s.events = slices.Delete(s.events, i, i+1)
+			continue
+		}
+		s.events[i].Attempts, s.events[i].Delay = s.events[i].Attempts+1, r.Delay
+	}
+	return nil
+}
+
 func TestDeliverer_InvalidResponse(t *testing.T) {
 	for name, body := range map[string]string{
 		"empty": "", "not JSON": "<html>", "null": "null", "wrong type": `{"replies":"x"}`, "array": "[]",

@@ -24,6 +24,20 @@ type identityVerified struct {
 	Data      eventIdentity `json:"data" doc:"The identity and its conversation."`
 }
 
+type identityOptedOut struct {
+	Type      string        `json:"type" enum:"identity.opted_out" doc:"Type of the event."`
+	ID        string        `json:"id" doc:"ID of the event, as in the header webhook-id. It is the same when the event is delivered again."`
+	Timestamp time.Time     `json:"timestamp" doc:"When the person unsubscribed, or the provider reported it."`
+	Data      eventIdentity `json:"data" doc:"The identity and its conversation."`
+}
+
+type identityOptedIn struct {
+	Type      string        `json:"type" enum:"identity.opted_in" doc:"Type of the event."`
+	ID        string        `json:"id" doc:"ID of the event, as in the header webhook-id. It is the same when the event is delivered again."`
+	Timestamp time.Time     `json:"timestamp" doc:"When the person subscribed again."`
+	Data      eventIdentity `json:"data" doc:"The identity and its conversation."`
+}
+
 type eventMessage struct {
 	MessageID         string             `json:"message_id" format:"uuid" doc:"ID of the message."`
 	ConversationID    string             `json:"conversation_id" format:"uuid" doc:"Conversation with one person, or in one group. Its events are delivered in order."`
@@ -54,9 +68,9 @@ type eventMessage struct {
 
 type eventIdentity struct {
 	InstanceID     string      `json:"instance_id" format:"uuid" doc:"Instance of the conversation."`
-	ConversationID string      `json:"conversation_id" format:"uuid" doc:"Conversation in which the identity was verified."`
+	ConversationID string      `json:"conversation_id" format:"uuid" doc:"Conversation in which this happened."`
 	Channel        string      `json:"channel" enum:"telegram,sms,slack,whatsapp" doc:"Channel of the identity."`
-	Identity       eventSender `json:"identity" doc:"The verified identity."`
+	Identity       eventSender `json:"identity" doc:"The identity as of the time of delivery. Its opted_out is what the type of the event says."`
 }
 
 type eventAttachment struct {
@@ -116,12 +130,17 @@ type eventReply struct {
 
 // document returns the body of the webhook that delivers e.
 func document(e gateway.Event, a adapters.Adapter, now time.Time) any {
-	id, at := "msg_"+e.ID, e.CreatedAt.UTC()
-	if e.MessageID == "" {
-		return identityVerified{e.Type, id, at, eventIdentity{
-			InstanceID: e.InstanceID, ConversationID: e.ConversationID, Channel: e.Sender.Channel,
-			Identity: newEventSender(e, e.Sender.ExternalID, now),
-		}}
+	name, id, at := string(e.Type), "msg_"+e.ID, e.CreatedAt.UTC()
+	switch e.Type {
+	case gateway.IdentityVerified:
+		return identityVerified{name, id, at, newEventIdentity(e, now)}
+	case gateway.IdentityOptedOut, gateway.IdentityOptedIn:
+		data := newEventIdentity(e, now)
+		// The person may have changed their mind since. The next event says so.
+		if data.Identity.OptedOut = e.Type == gateway.IdentityOptedOut; data.Identity.OptedOut {
+			return identityOptedOut{name, id, at, data}
+		}
+		return identityOptedIn{name, id, at, data}
 	}
 	data := newEventMessage(e, a, now)
 	if len(e.Joined) > 0 || data.GroupKey != nil {
@@ -131,7 +150,14 @@ func document(e gateway.Event, a adapters.Adapter, now time.Time) any {
 		}
 		data = addMessages(data, further)
 	}
-	return messageReceived{e.Type, id, at, data}
+	return messageReceived{name, id, at, data}
+}
+
+func newEventIdentity(e gateway.Event, now time.Time) eventIdentity {
+	return eventIdentity{
+		InstanceID: e.InstanceID, ConversationID: e.ConversationID, Channel: e.Sender.Channel,
+		Identity: newEventSender(e, e.Sender.ExternalID, now),
+	}
 }
 
 func newEventMessage(e gateway.Event, a adapters.Adapter, now time.Time) eventMessage {

@@ -25,6 +25,11 @@ func EventTypes() []EventType {
 		CustomerName: stringOrNil("Steve Hill"), FKID: stringOrNil("CRM-4711"),
 	}
 	const instance, conversation = "019b7cd5-60ec-71f0-b7cb-5f3d8aee2d4f", "5c3fb0a5-3a29-5a35-9b8e-0e6a2cb0f5c1"
+	unsubscribed := steve
+	unsubscribed.OptedOut = true
+	changed := func(s eventSender) eventIdentity {
+		return eventIdentity{InstanceID: instance, ConversationID: conversation, Channel: "sms", Identity: s}
+	}
 	return []EventType{
 		{
 			Type: "message.received", Summary: "A message was received",
@@ -42,6 +47,16 @@ func EventTypes() []EventType {
 			Payload: identityVerified{"identity.verified", "msg_019b7cd5-9a3e-75c2-a0b4-2f9d7c6e5b4a", at, eventIdentity{
 				InstanceID: instance, ConversationID: conversation, Channel: "telegram", Identity: steve,
 			}},
+		},
+		{
+			Type: "identity.opted_out", Summary: "A person unsubscribed",
+			Payload: identityOptedOut{
+				"identity.opted_out", "msg_019b7cd5-9a3e-75c2-a0b4-2f9d7c6e5b4b", at, changed(unsubscribed),
+			},
+		},
+		{
+			Type: "identity.opted_in", Summary: "A person subscribed again",
+			Payload: identityOptedIn{"identity.opted_in", "msg_019b7cd5-9a3e-75c2-a0b4-2f9d7c6e5b4c", at, changed(steve)},
 		},
 	}
 }

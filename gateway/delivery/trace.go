@@ -29,7 +29,7 @@ func startPost(ctx context.Context, e gateway.Event) (context.Context, trace.Spa
 			),
 			attribute.String("messaging.message.conversation_id", e.ConversationID),
 			attribute.String("hydragate.delivery.id", e.ID),
-			attribute.String("hydragate.event.type", e.Type),
+			attribute.String("hydragate.event.type", string(e.Type)),
 			attribute.String(gateway.TraceInstance, e.InstanceID),
 			attribute.String(gateway.TraceChannel, string(e.Channel)),
 		)

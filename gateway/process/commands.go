@@ -199,7 +199,7 @@ func (w *Worker) linkRedeemer(in gateway.StoredMessage, d decision, r claim.Deci
 func (w *Worker) announceLink(in gateway.StoredMessage, d decision, r claim.Decision, identityID string) decision {
 	d.deliveries = append(d.deliveries, gateway.Delivery{
 		ID: gateway.NewID(), TenantID: in.TenantID, ConversationID: in.ConversationID, InstanceID: in.InstanceID,
-		IdentityID: identityID, Type: "identity.verified", Parked: in.Instance.AgentURL == "",
+		IdentityID: identityID, Type: gateway.IdentityVerified, Parked: in.Instance.AgentURL == "",
 	})
 	d.replies = append(d.replies, w.linkNotices(in, r)...)
 	return d

@@ -1,6 +1,7 @@
 package process
 
 import (
+	"slices"
 	"time"
 
 	"hydragate/adapters"
@@ -30,9 +31,12 @@ type decision struct {
 
 // addTo adds the decision about a message to a commit.
 func (d decision) addTo(c *gateway.Commit, in gateway.StoredMessage) {
+	deliveries := slices.DeleteFunc(slices.Clone(d.deliveries), func(e gateway.Delivery) bool {
+		return !in.Instance.Receives(e.Type)
+	})
 	if !d.deferred { // a deferred message is not a failed attempt
 		m := gateway.MessageResult{ID: in.ID, Outcome: d.outcome, Message: d.message}
-		if len(d.deliveries) > 0 {
+		if len(deliveries) > 0 {
 			m.KeepSecret, m.ReplyToken = len(in.Message.Raw) > 0, in.Message.Chat.ReplyToken
 		}
 		c.Messages = append(c.Messages, m)
@@ -49,7 +53,7 @@ func (d decision) addTo(c *gateway.Commit, in gateway.StoredMessage) {
 		}
 	}
 	c.Events = append(c.Events, d.events...)
-	c.Deliveries = append(c.Deliveries, d.deliveries...)
+	c.Deliveries = append(c.Deliveries, deliveries...)
 	c.Replies = append(c.Replies, d.replies...)
 	c.Claim, c.Unlink = d.claim, d.unlink
 	c.EmptiedMessages = append(c.EmptiedMessages, d.emptied...)

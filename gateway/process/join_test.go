@@ -80,7 +80,7 @@ func TestWorker_CommandsInBurst(t *testing.T) {
 	for _, c := range s.commits {
 		replies += len(c.Replies)
 		for _, d := range c.Deliveries {
-			events += d.MessageID + " " + d.Type + "\n"
+			events += d.MessageID + " " + string(d.Type) + "\n"
 		}
 	}
 	const want = "0 message.received\n2 message.received\n identity.verified\n4 message.received\n"

@@ -20,16 +20,17 @@ func withoutKeyword(m adapters.Message) adapters.Message {
 }
 
 // applyOptOut records that the sender opted in or out, or blocked or unblocked the bot. Such messages
-// are neither delivered to the application nor replied to, since the carrier replies to them.
+// are neither delivered to the application nor replied to, since the carrier replies to them. The
+// application receives an event about an opt-out and an opt-in if it is subscribed to them.
 func applyOptOut(in gateway.StoredMessage, d decision) decision {
 	d.outcome = string(in.Message.Kind)
 	u := d.identityUpdate(in)
 	yes, no := true, false
 	switch in.Message.Kind {
 	case adapters.OptOut:
-		u.OptedOut = &yes
+		u.OptedOut, d.commitNow = &yes, true // the next message is read with the opt-out
 	case adapters.OptIn:
-		u.OptedOut = &no
+		u.OptedOut, d.commitNow = &no, true
 	case adapters.Block:
 		u.Blocked = &yes
 	case adapters.Unblock:

@@ -1,6 +1,7 @@
 package process
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -112,6 +113,45 @@ func TestWorker_Keywords(t *testing.T) {
 			}
 			if (got == nil) != (tt.want == nil) || got != nil && *got != *tt.want {
 				t.Errorf("OptedOut = %v, want %v", got, tt.want)
+			}
+		})
+	}
+}
+
+// TestWorker_SubscriptionTwice checks that a keyword that follows an opt-out immediately is processed as that
+// of a person who opted out: a decision after it must be made with its result.
+func TestWorker_SubscriptionTwice(t *testing.T) {
+	s := newConversation("STOP", "START")
+	for i, kind := range []adapters.Kind{adapters.OptOut, adapters.OptIn} {
+		s.pending[i].Channel, s.pending[i].Message.Kind = adapters.SMS, kind
+	}
+	run(t, newWorker(s))
+	if len(s.commits[0].Messages) != 1 {
+		t.Errorf("first commit = %+v, want the opt-out alone", s.commits[0])
+	}
+}
+
+// TestWorker_EventTypes checks that an application receives only the types of events of its instance.
+func TestWorker_EventTypes(t *testing.T) {
+	for name, c := range map[string]struct {
+		events *[]gateway.EventType
+		want   string
+	}{
+		"default":        {nil, "forwarded [message.received]"},
+		"subscribed":     {&[]gateway.EventType{gateway.MessageReceived}, "forwarded [message.received]"},
+		"not subscribed": {&[]gateway.EventType{gateway.IdentityOptedOut}, "not_subscribed []"},
+		"none":           {&[]gateway.EventType{}, "not_subscribed []"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newConversation("hello")
+			s.pending[0].Instance.Events = c.events
+			run(t, newWorker(s))
+			types := []gateway.EventType{}
+			for _, d := range s.commits[0].Deliveries {
+				types = append(types, d.Type)
+			}
+			if got := fmt.Sprint(s.commits[0].Messages[0].Outcome, " ", types); got != c.want {
+				t.Errorf("outcome and events = %s, want %s", got, c.want)
 			}
 		})
 	}

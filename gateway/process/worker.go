@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -183,7 +184,7 @@ func (w *Worker) afterCommit(ctx context.Context, c gateway.Commit, channel adap
 			w.Metrics.recordProcessed(channel, m.Outcome)
 		}
 	}
-	if len(c.Deliveries) > 0 {
+	if len(c.Deliveries) > 0 || slices.ContainsFunc(c.IdentityUpdates, changesSubscription) {
 		w.Wake(gateway.DeliveryQueue)
 	}
 	if len(c.Replies) > 0 {
@@ -195,6 +196,9 @@ func (w *Worker) afterCommit(ctx context.Context, c gateway.Commit, channel adap
 		}
 	}
 }
+
+// changesSubscription reports whether an update may cause an event.
+func changesSubscription(u gateway.IdentityUpdate) bool { return u.OptedOut != nil }
 
 // acknowledgeTimeout limits how long the messages behind a button press wait for its acknowledgement.
 const acknowledgeTimeout = 5 * time.Second
@@ -389,7 +393,11 @@ func (w *Worker) applyUnknownPolicy(in gateway.StoredMessage, d decision) decisi
 
 // forward delivers the message to the application.
 func (w *Worker) forward(in gateway.StoredMessage, d decision) decision {
-	d.outcome = cmp.Or(d.outcome, "forwarded")
+	outcome := "forwarded"
+	if !in.Instance.Receives(gateway.MessageReceived) {
+		outcome = "not_subscribed"
+	}
+	d.outcome = cmp.Or(d.outcome, outcome)
 	d.deliveries = append(d.deliveries, messageDelivery(in))
 	return d
 }
@@ -397,7 +405,7 @@ func (w *Worker) forward(in gateway.StoredMessage, d decision) decision {
 func messageDelivery(in gateway.StoredMessage) gateway.Delivery {
 	delivery := gateway.Delivery{
 		ID: gateway.NewID(), TenantID: in.TenantID, ConversationID: in.ConversationID, InstanceID: in.InstanceID,
-		MessageID: in.ID, Type: "message.received", Parked: in.Instance.AgentURL == "",
+		MessageID: in.ID, Type: gateway.MessageReceived, Parked: in.Instance.AgentURL == "",
 	}
 	setJoinKey(&delivery, in)
 	return delivery

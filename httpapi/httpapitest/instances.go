@@ -53,6 +53,9 @@ func (s *Store) EditInstance(
 		if e.SMSInvites != nil {
 			i.SMSInvites = *e.SMSInvites
 		}
+		if e.Events != nil {
+			i.Events = e.Events.Types
+		}
 		if e.OwnerChannels != nil {
 			i.OwnerChannels = e.OwnerChannels.Channels
 		}

@@ -15,6 +15,7 @@ import (
 
 	"hydragate/adapters/simulator"
 	"hydragate/e2e/harness"
+	"hydragate/gateway"
 	"hydragate/gateway/delivery"
 )
 
@@ -45,9 +46,9 @@ type eventSchema struct {
 	AnyOf      []eventSchema
 }
 
-// TestEvents_MatchOpenAPI plays a claim and sends a picture. The events that the application
-// receives, and the examples of the OpenAPI document, must match the schemas of the document: all
-// fields, no others, and of the documented types.
+// TestEvents_MatchOpenAPI plays a claim, sends a picture, and unsubscribes and subscribes again. The
+// events that the application receives, and the examples of the OpenAPI document, must match the schemas
+// of the document: all fields, no others, and of the documented types.
 func TestEvents_MatchOpenAPI(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), demoTimeout)
@@ -66,7 +67,7 @@ func TestEvents_MatchOpenAPI(t *testing.T) {
 			d.App.ServeHTTP(w, r)
 		}))
 		defer application.Close()
-		change := JSONObject{"agent_url": application.URL}
+		change := JSONObject{"agent_url": application.URL, "events": gateway.AllEventTypes()}
 		if err := d.API.Call(ctx, "PATCH", "/v1/instances/"+d.InstanceID, change, nil); err != nil {
 			return err
 		}
@@ -80,6 +81,15 @@ func TestEvents_MatchOpenAPI(t *testing.T) {
 			"the picture is delivered",
 			func() bool { return len(d.App.Messages("sms", "+12025550199")) > 0 },
 		)
+		d.Providers.Twilio.SendText("+12025550199", simulator.DemoSMSNumber, "STOP")
+		d.Providers.Twilio.SendText("+12025550199", simulator.DemoSMSNumber, "START")
+		harness.Eventually(t, "the person subscribes again", func() bool {
+			mu.Lock()
+			defer mu.Unlock()
+			return slices.ContainsFunc(posted, func(b json.RawMessage) bool {
+				return strings.Contains(string(b), string(gateway.IdentityOptedIn))
+			})
+		})
 		var doc eventDocument
 		if err := d.API.Call(ctx, "GET", "/openapi.json", nil, &doc); err != nil {
 			return err

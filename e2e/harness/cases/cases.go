@@ -68,6 +68,8 @@ type Want struct {
 	Events []any `json:"events"`
 	// Conversations is the number of conversations of the events. Zero is not checked.
 	Conversations int `json:"conversations"`
+	// Notices are the types of all other events about the identity, in order.
+	Notices []any `json:"notices"`
 	// Calls are calls to the provider that mention the sender, in this order, possibly with others
 	// between them. "call" is the method.
 	Calls []map[string]any `json:"calls"`

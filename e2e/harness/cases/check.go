@@ -23,6 +23,11 @@ func (r *runner) check(x *run) string {
 	if n := r.conversations(x); want.Conversations > 0 && n != want.Conversations {
 		return fmt.Sprintf("events of %d conversations, want %d: %s", n, want.Conversations, encode(r.events(x)))
 	}
+	if want.Notices != nil {
+		if diff := match("notices", r.notices(x), want.Notices); diff != "" {
+			return diff
+		}
+	}
 	if diff := r.checkCalls(x, want); diff != "" {
 		return diff
 	}
@@ -71,6 +76,15 @@ func (r *runner) conversations(x *run) int {
 		ids[e.Field("conversation_id")] = true
 	}
 	return len(ids)
+}
+
+// notices returns the types of the other events about the sender.
+func (r *runner) notices(x *run) any {
+	types := []any{}
+	for _, e := range r.App.NoticesAbout(x.externalID) {
+		types = append(types, e.Field("type"))
+	}
+	return types
 }
 
 // checkCalls checks that the expected calls are among those of the sender in the same order.

@@ -18,6 +18,7 @@ import (
 	"hydragate/adapters/simulator"
 	"hydragate/cmd/hydragate/app"
 	"hydragate/e2e/harness"
+	"hydragate/gateway"
 )
 
 // A Result is what a gateway did about a case.
@@ -60,6 +61,7 @@ func Run(t *testing.T, engine harness.Engine, all []*Case) (results []Result) {
 	r.ConnectChannel(r.InstanceID, "whatsapp", map[string]string{
 		"account_sid": harness.TwilioAccount, "auth_token": harness.TwilioToken, "phone_number": harness.SMSBotNumber,
 	})
+	r.MustCall("PATCH", "/v1/instances/"+r.InstanceID, map[string]any{"events": gateway.AllEventTypes()}, http.StatusOK, nil)
 	r.App.Update(func() { r.App.Answer = r.answer })
 	rounds := 0
 	for i, c := range all {
