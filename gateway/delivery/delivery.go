@@ -197,6 +197,7 @@ func (p *Deliverer) deliverOne(
 		r.Status, r.Error = gateway.Delivered, a.problems
 		s.Replies = replies
 		if a.problems != "" {
+			p.Metrics.recordAnswerErrors()
 			p.Log.WarnContext(ctx, "application response not understood", "delivery", e.ID, "instance", e.InstanceID,
 				"error", a.problems)
 		}
@@ -280,7 +281,7 @@ func (p *Deliverer) postSafely(
 	e gateway.Event,
 ) (a response, replies []gateway.OutboxRow, err error) {
 	defer gateway.RecoverInto(&err)
-	if a, err = p.post(ctx, e); err == nil {
+	if a, err = p.post(ctx, e); err == nil && a.problems == "" {
 		replies, a.problems = p.parseReplies(e, a.body)
 	}
 	return a, replies, err
@@ -321,9 +322,7 @@ func (p *Deliverer) post(ctx context.Context, e gateway.Event) (response, error)
 	case err != nil:
 		return a, redactURL(err)
 	case len(a.body) > maxResponse:
-		a.body = nil
-		p.Log.WarnContext(ctx, "application response too long, replies dropped",
-			"delivery", e.ID, "instance", e.InstanceID, "limit", maxResponse)
+		a.body, a.problems = nil, fmt.Sprintf("response is longer than %d bytes", maxResponse)
 	}
 	return a, nil
 }

@@ -19,6 +19,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"hydragate/adapters"
 	"hydragate/gateway"
 	"hydragate/gateway/queue"
@@ -309,6 +311,7 @@ func TestDeliverer_PartialResponse(t *testing.T) {
 			"gzip of too much", gzipped(strings.Repeat(" ", maxResponse+10)), "[]",
 			"cannot decompress the response: longer than the limit",
 		},
+		{"too long", strings.Repeat(" ", maxResponse) + one, "[]", "response is longer than 262144 bytes"},
 		{"byte order mark", "\ufeff" + one, "[one]", ""},
 		{"byte order mark in gzip", gzipped("\ufeff" + one), "[one]", ""},
 		{
@@ -334,6 +337,8 @@ func TestDeliverer_PartialResponse(t *testing.T) {
 			defer srv.Close()
 			s := &fakeStore{events: []gateway.Event{newEvent(srv.URL, "1", "a")}}
 			p := newDeliverer(s)
+			reg := prometheus.NewRegistry()
+			p.Metrics = NewMetrics(reg)
 			var log strings.Builder
 			p.Log = slog.New(slog.NewJSONHandler(&log, nil))
 			if err := p.Run(t.Context(), gateway.Lease{}, testSlice); err != nil {
@@ -350,6 +355,16 @@ func TestDeliverer_PartialResponse(t *testing.T) {
 			logged := strings.Contains(log.String(), `not understood","delivery":"1","instance":"i","error":"`)
 			if logged != (tt.problem != "") {
 				t.Errorf("logged = %v, want %v: %s", logged, tt.problem != "", log.String())
+			}
+			families, err := reg.Gather()
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, f := range families {
+				if n := f.GetMetric()[0].GetCounter().GetValue(); f.GetName() == "hydragate_answer_errors_total" &&
+					(n == 1) != (tt.problem != "") {
+					t.Errorf("%s = %v, want it to count %q", f.GetName(), n, tt.problem)
+				}
 			}
 		})
 	}

@@ -9,7 +9,8 @@ import (
 
 // Metrics counts delivery attempts. A nil *Metrics records nothing.
 type Metrics struct {
-	attempts *prometheus.CounterVec
+	attempts     *prometheus.CounterVec
+	answerErrors prometheus.Counter
 }
 
 // NewMetrics returns the metrics of the package, registered with reg. They are not registered if
@@ -20,12 +21,22 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Name: "hydragate_deliveries_total",
 			Help: "Attempts to deliver an event, by the class of the HTTP status; none without a response.",
 		}, []string{"answer"}),
+		answerErrors: promauto.With(reg).NewCounter(prometheus.CounterOpts{
+			Name: "hydragate_answer_errors_total",
+			Help: "Responses of applications that were not understood, in whole or in part.",
+		}),
 	}
 }
 
 func (m *Metrics) recordAttempt(status int) {
 	if m != nil {
 		m.attempts.WithLabelValues(statusClass(status)).Inc()
+	}
+}
+
+func (m *Metrics) recordAnswerErrors() {
+	if m != nil {
+		m.answerErrors.Inc()
 	}
 }
 
