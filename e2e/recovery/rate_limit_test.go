@@ -22,10 +22,27 @@ type rateLimitedChat struct {
 	chat       string
 	retryAfter time.Duration
 
-	mu      sync.Mutex
-	calls   []time.Time // to the chat
-	end     time.Time
-	refused int
+	mu       sync.Mutex
+	calls    []time.Time   // to the chat
+	finished []limitedCall // to the chat, as far as they were accepted
+	end      time.Time
+	refused  int
+}
+
+type limitedCall struct{ began, ended time.Time }
+
+// reset forgets all calls. The next second call is refused for a time, unless that is zero.
+func (l *rateLimitedChat) reset(retryAfter time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.retryAfter, l.calls, l.finished, l.end, l.refused = retryAfter, nil, nil, time.Time{}, 0
+}
+
+// finish records the end of an accepted call.
+func (l *rateLimitedChat) finish(began time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.finished = append(l.finished, limitedCall{began, time.Now()})
 }
 
 // ServeHTTP refuses or forwards a call.
@@ -43,6 +60,7 @@ func (l *rateLimitedChat) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 				`"parameters":{"retry_after":%[1]d}}`, left)
 			return
 		}
+		defer l.finish(time.Now())
 	}
 	l.Handler.ServeHTTP(w, r)
 }
@@ -53,7 +71,7 @@ func (l *rateLimitedChat) refuse() int {
 	defer l.mu.Unlock()
 	now := time.Now()
 	l.calls = append(l.calls, now)
-	if len(l.calls) == 2 {
+	if len(l.calls) == 2 && l.retryAfter > 0 {
 		l.end = now.Add(l.retryAfter)
 	}
 	left := l.end.Sub(now)
