@@ -85,10 +85,20 @@ func (d *dresser) dress(code string) (text, part string) {
 // sentence returns n random words.
 func (d *dresser) sentence(n int) string { return sentence(d.Rand, d.words, n) }
 
-// deadCode returns letters that are neither a live code nor a live invite.
+// clashes reports whether letters contain those of a live code or invite, or are a part of them.
+func (d *dresser) clashes(letters string) bool {
+	for l := range d.live {
+		if strings.Contains(letters, l) || strings.Contains(l, letters) {
+			return true
+		}
+	}
+	return false
+}
+
+// deadCode returns letters that are neither a live code nor a live invite, and contain none.
 func (d *dresser) deadCode() string {
 	for {
-		if code := d.pick(claim.NewCode(), claim.NewInviteCode()); !d.live[code] {
+		if code := d.pick(claim.NewCode(), claim.NewInviteCode()); !d.clashes(code) {
 			return code
 		}
 	}
@@ -175,10 +185,13 @@ func sendDressed(
 		for range people {
 			p := h.CreateIdentity(h.NewExternalID())
 			code := h.IssueCode(p)
-			for d.seen[code] {
+			for d.seen[code] || d.clashes(code) {
 				code = h.IssueCode(p)
 			}
 			_, invite := h.CreateInvite("")
+			for d.clashes(invite) || strings.Contains(invite, code) {
+				_, invite = h.CreateInvite("")
+			}
 			persons = append(persons, person{channel, p.ExternalID, h.NewExternalID(), code, invite})
 			d.live[code], d.live[invite] = true, true
 		}
