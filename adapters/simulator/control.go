@@ -285,7 +285,8 @@ func (c *Control) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case "GET /transcript":
 		c.serveTranscript(w, r)
 	default:
-		writeControlError(w, http.StatusNotFound, errors.New("the routes are GET /, POST /say, POST /fault and GET /transcript"))
+		writeControlError(w, http.StatusNotFound,
+			errors.New("the routes are GET /, POST /say, POST /fault and GET /transcript"))
 	}
 }
 

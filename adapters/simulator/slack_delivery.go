@@ -109,7 +109,9 @@ func (s *Slack) LimitEvents(ctx context.Context, appID string) (SlackDelivery, e
 
 // deliverEnvelope delivers a body to the events URL, or over Socket Mode, until the app accepts it, all
 // attempts have failed or ctx ends. It returns d with the attempts.
-func (s *Slack) deliverEnvelope(ctx context.Context, app SlackApp, d SlackDelivery, envelope slackFields) SlackDelivery {
+func (s *Slack) deliverEnvelope(
+	ctx context.Context, app SlackApp, d SlackDelivery, envelope slackFields,
+) SlackDelivery {
 	body, err := json.Marshal(envelope)
 	if err != nil {
 		d.Attempts = append(d.Attempts, SlackAttempt{Err: fmt.Errorf("encode event: %w", err)})
