@@ -62,7 +62,7 @@ type IncomingMessage struct {
 	ConversationID string
 	Message        adapters.Message  // without the data in Secret
 	Secret         *Secret           // nil if nothing needs encryption
-	Age            time.Duration     // since it was received; zero: received now
+	ReceivedAt     time.Time         // by the monotonic clock of this process; zero: now
 	Move           *ConversationMove // nil unless the message reports that a chat has another ID
 }
 

@@ -20,8 +20,8 @@ import (
 
 // InsertMessages stores incoming messages with their conversations and makes their inbox queues
 // due, all in one transaction. Messages that are stored already are skipped. A message from an alias is
-// one of the account. It returns the number of new messages. If c is not nil, the poller's cursor is advanced in the same transaction,
-// fenced by its epoch.
+// one of the account. It returns the number of new messages. If c is not nil, the poller's cursor is
+// advanced in the same transaction, fenced by its epoch.
 //
 // It returns gateway.ErrLeaseLost if the poller no longer holds its lease, and otherwise errors
 // that match gateway.ErrUnstorable if the database rejects the data, gateway.ErrUnavailable if it
@@ -38,14 +38,20 @@ func (s *Store) InsertMessages(
 	}
 	if err == nil {
 		messages = s.moves.apply(messages)
-		var stmts []sqldb.Statement
-		if stmts, err = s.insertStmts(messages, c, &ids); err != nil {
-			return 0, err
+		var clock databaseClock
+		if slices.ContainsFunc(messages, wasReceivedEarlier) {
+			clock, err = s.readClock(ctx)
 		}
-		if len(stmts) == 0 {
-			return 0, nil
+		if err == nil {
+			var stmts []sqldb.Statement
+			if stmts, err = s.insertStmts(messages, c, clock, &ids); err != nil {
+				return 0, err
+			}
+			if len(stmts) == 0 {
+				return 0, nil
+			}
+			err = s.ingestDB.Batch(ctx, append(aliases, stmts...))
 		}
-		err = s.ingestDB.Batch(ctx, append(aliases, stmts...))
 	}
 	if err != nil && s.dialect.IsForeignKeyViolation(err) && s.conversations.reset() {
 		return s.InsertMessages(ctx, received, c)
@@ -78,7 +84,7 @@ func (s *Store) InsertMessages(
 // insertStmts returns the statements of InsertMessages, which set *stored to the IDs of the new
 // messages, in chunks.
 func (s *Store) insertStmts(
-	messages []gateway.IncomingMessage, c *gateway.Cursor, stored *[][]string,
+	messages []gateway.IncomingMessage, c *gateway.Cursor, clock databaseClock, stored *[][]string,
 ) ([]sqldb.Statement, error) {
 	stmts := make([]sqldb.Statement, 0, 8)
 	if c != nil {
@@ -98,7 +104,7 @@ func (s *Store) insertStmts(
 	messageChunks := slices.Collect(chunks(messages))
 	*stored = make([][]string, len(messageChunks))
 	for i, chunk := range messageChunks {
-		insert, err := s.insertMessagesStmt(chunk)
+		insert, err := s.insertMessagesStmt(chunk, clock)
 		if err != nil {
 			return nil, err
 		}
@@ -188,12 +194,49 @@ func (s *Store) wakeStmt(v rowValues) sqldb.Statement {
 		`, wakes = lanes.wakes + 1`, Args: v.args}
 }
 
+// A databaseClock is a reading of the clock of the database. A duration that this process measured
+// must not be subtracted in a statement from the time at which the database executes it: that may be
+// seconds later, when the database responds again.
+type databaseClock struct {
+	now    time.Time // by the database
+	readAt time.Time // by this process, before the database was asked
+}
+
+// maxClockReading is how long a reading of the clock of the database may take, if a shorter one can be
+// had.
+const maxClockReading = 100 * time.Millisecond
+
+func (s *Store) readClock(ctx context.Context) (c databaseClock, err error) {
+	for range 3 {
+		c.readAt = time.Now()
+		rs, err := s.ingestDB.Query(ctx, `select `+s.dialect.Now)
+		if c.now, err = sqldb.ScanOne(rs, err, func(sc sqldb.ScanFunc) (t time.Time, err error) {
+			err = sc(sqldb.Time(&t))
+			return t, err
+		}); err != nil {
+			return c, fmt.Errorf("read the clock of the database: %w", err)
+		}
+		if time.Since(c.readAt) < maxClockReading {
+			break
+		}
+	}
+	return c, nil
+}
+
+// timeOf returns the time t of this process by the clock of the database, and never an earlier one.
+func (c databaseClock) timeOf(t time.Time) time.Time {
+	return c.now.Add(-max(0, c.readAt.Sub(t))).UTC()
+}
+
+// wasReceivedEarlier reports whether a message waited in the spool.
+func wasReceivedEarlier(a gateway.IncomingMessage) bool { return !a.ReceivedAt.IsZero() }
+
 // insertMessagesStmt inserts messages and returns the IDs of new ones. Secrets are encrypted.
-func (s *Store) insertMessagesStmt(messages []gateway.IncomingMessage) (sqldb.Statement, error) {
+func (s *Store) insertMessagesStmt(
+	messages []gateway.IncomingMessage, clock databaseClock,
+) (sqldb.Statement, error) {
 	var v rowValues
-	// Messages from the spool were received earlier. Their age was measured by the process
-	// that received them; the present time is that of the database.
-	withAge := slices.ContainsFunc(messages, func(a gateway.IncomingMessage) bool { return a.Age > 0 })
+	earlier := slices.ContainsFunc(messages, wasReceivedEarlier)
 	for _, a := range messages {
 		var sealed any
 		if a.Secret != nil {
@@ -212,13 +255,16 @@ func (s *Store) insertMessagesStmt(messages []gateway.IncomingMessage) (sqldb.St
 			a.ID, a.TenantID, a.ConversationID, a.InstanceID, string(a.Channel), m.Key, sqldb.TextOrNull(m.AltKey),
 			string(m.Kind), m.Sender.ID, body, m.Text, sealed,
 		}
-		if withAge {
-			row = append(row, timeAgo{s.dialect, max(0, a.Age)})
+		switch {
+		case wasReceivedEarlier(a):
+			row = append(row, clock.timeOf(a.ReceivedAt))
+		case earlier:
+			row = append(row, rawSQL(s.dialect.Now))
 		}
 		v.add(row...)
 	}
 	columns := `id, tenant_id, conversation_id, instance_id, channel, key, alt_key, kind, sender_id, body, text, sealed`
-	if withAge {
+	if earlier {
 		columns += `, received_at`
 	}
 	return sqldb.Statement{Query: `
@@ -239,7 +285,7 @@ type rowValues struct {
 	args []any
 }
 
-// add appends a row. Values of type rawSQL and timeAgo become expressions, others placeholders.
+// add appends a row. Values of type rawSQL become expressions, others placeholders.
 func (v *rowValues) add(args ...any) {
 	if v.args == nil {
 		v.args = make([]any, 0, 64*len(args))
@@ -257,9 +303,6 @@ func (v *rowValues) add(args ...any) {
 		switch a := a.(type) {
 		case rawSQL:
 			v.sql.WriteString(string(a))
-		case timeAgo:
-			v.args = append(v.args, -a.age.Truncate(time.Millisecond).Seconds())
-			v.sql.WriteString(a.dialect.NowPlusExpr("$" + strconv.Itoa(len(v.args))))
 		default:
 			v.args = append(v.args, a)
 			v.sql.WriteString("$" + strconv.Itoa(len(v.args)))
@@ -270,12 +313,6 @@ func (v *rowValues) add(args ...any) {
 
 // rawSQL is a value of rowValues that is inserted as an expression.
 type rawSQL string
-
-// timeAgo is a value of rowValues for the time that long before now, by the database clock.
-type timeAgo struct {
-	dialect sqldb.Dialect
-	age     time.Duration
-}
 
 func (v *rowValues) String() string { return v.sql.String() }
 

@@ -112,7 +112,7 @@ func TestInsertMessages_CursorFenced(t *testing.T) {
 // lateArrival returns a message that was received age ago.
 func lateArrival(ep gateway.EndpointState, key string, age time.Duration) gateway.IncomingMessage {
 	return gateway.IncomingMessage{
-		ID: newID(), TenantID: ep.TenantID, InstanceID: ep.InstanceID, Channel: ep.Channel, Age: age,
+		ID: newID(), TenantID: ep.TenantID, InstanceID: ep.InstanceID, Channel: ep.Channel, ReceivedAt: time.Now().Add(-age),
 		ConversationID: gateway.ConversationID(ep.InstanceID, ep.Channel, "+14155550101"),
 		Message: adapters.Message{
 			Key: key, Kind: adapters.Text, Text: "hello",
@@ -121,8 +121,8 @@ func lateArrival(ep gateway.EndpointState, key string, age time.Duration) gatewa
 	}
 }
 
-// A message from the spool gets the time of the database minus its age, never a time in the future,
-// and is stored once.
+// A message from the spool gets the time at which it was received by the clock of the database, never a
+// time in the future, and is stored once.
 func TestInsertMessages_Late(t *testing.T) {
 	forEachEngine(t, func(t *testing.T, s *Store) {
 		ep := savePhoneEndpoint(t, s, gateway.EndpointActive)
@@ -130,6 +130,8 @@ func TestInsertMessages_Late(t *testing.T) {
 			lateArrival(ep, "old", 90*time.Minute), lateArrival(ep, "new", 0),
 			lateArrival(ep, "moment", time.Microsecond), lateArrival(ep, "future", -time.Hour),
 		}
+		ages := []time.Duration{90 * time.Minute, 0, 0, 0}
+		messages[1].ReceivedAt = time.Time{}
 		for i, want := range []int{4, 0} {
 			n, err := s.InsertMessages(t.Context(), messages, nil)
 			if err != nil || n != want {
@@ -148,9 +150,9 @@ func TestInsertMessages_Late(t *testing.T) {
 		})
 		must(t, err)
 		for i, r := range got {
-			if off := r.ago - max(0, messages[i].Age); r.key != messages[i].Message.Key || off < -2*time.Millisecond ||
+			if off := r.ago - ages[i]; r.key != messages[i].Message.Key || off < -2*time.Millisecond ||
 				off > 20*time.Second {
-				t.Errorf("age of %s = %s, want %s", r.key, r.ago, messages[i].Age)
+				t.Errorf("age of %s = %s, want %s", r.key, r.ago, ages[i])
 			}
 		}
 		missing, err := s.MissingKeys(t.Context(), ep.TenantID, ep.InstanceID, ep.Channel,

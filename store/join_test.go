@@ -19,7 +19,8 @@ func TestPendingMessages_AboveLimit(t *testing.T) {
 			for range count {
 				n++
 				m := f.arrival(chat, fmt.Sprint("k", n), "hello")
-				m.Message.Sender.ID, m.Message.Chat.Group, m.Age = sender, chat != sender, age
+				m.Message.Sender.ID, m.Message.Chat.Group = sender, chat != sender
+				m.ReceivedAt = time.Now().Add(-age)
 				messages = append(messages, m)
 			}
 			f.insertMessages(messages...)

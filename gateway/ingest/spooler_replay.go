@@ -114,22 +114,23 @@ func (s *Spooler) loadRecords(
 			continue
 		}
 		a := newIncomingMessage(ep, kept.Message)
-		a.Age = s.age(r, kept)
+		a.ReceivedAt = s.receivedAt(r, kept)
 		as, from = append(as, a), append(from, r)
 	}
 	return as, from, nil
 }
 
-// age returns how long ago a message was spooled. For a message of another process it is the
-// smaller of what two clocks show: the time since boot, which cannot be set, and the wall clock;
-// zero if unknown. A code that was typed in time may thus be treated as expired, but setting a
-// clock never makes an expired code valid.
-func (s *Spooler) age(r spool.Record, kept spoolRecord) time.Duration {
-	age := r.Age
-	if age == 0 {
-		age = min(s.readClock().since(kept.KeptAt), time.Since(r.At))
+// receivedAt returns when a message was spooled, by the monotonic clock. For a message of another
+// process, its age is the smaller of what two clocks show: the time since boot, which cannot be set,
+// and the wall clock; zero if unknown. A code that was typed in time may thus be treated as expired,
+// but setting a clock never makes an expired code valid.
+func (s *Spooler) receivedAt(r spool.Record, kept spoolRecord) time.Time {
+	now := time.Now()
+	age := now.Sub(r.Since)
+	if r.Since.IsZero() {
+		age = min(s.readClock().since(kept.KeptAt), now.Sub(r.At))
 	}
-	return min(max(0, age), gateway.MaxOutage)
+	return now.Add(-min(max(0, age), gateway.MaxOutage))
 }
 
 func oldestRecordTime(rs []spool.Record) time.Time {

@@ -41,8 +41,8 @@ func encodeFrame(body []byte, at time.Time, uptime time.Duration) []byte {
 	return f
 }
 
-// readFrame reads the frame at from. whole is false if no complete frame begins there. The Age of
-// the record is the uptime of the process that wrote it.
+// readFrame reads the frame at from. whole is false if no complete frame begins there. The
+// uptime of the record is that of the process that wrote it.
 func (f *file) readFrame(from, end int64) (r Record, whole bool, err error) {
 	var h [headerSize]byte
 	if from+headerSize > end {
@@ -64,8 +64,8 @@ func (f *file) readFrame(from, end int64) (r Record, whole bool, err error) {
 	}
 	return Record{
 		Body: body, from: from, to: from + headerSize + length,
-		At:  time.Unix(0, int64(binary.BigEndian.Uint64(h[12:20]))), //nolint:gosec // as encoded
-		Age: time.Duration(binary.BigEndian.Uint64(h[20:28])),       //nolint:gosec // as encoded
+		At:     time.Unix(0, int64(binary.BigEndian.Uint64(h[12:20]))), //nolint:gosec // as encoded
+		uptime: time.Duration(binary.BigEndian.Uint64(h[20:28])),       //nolint:gosec // as encoded
 	}, true, nil
 }
 

@@ -11,10 +11,11 @@ import (
 
 // A Record is a body that was passed to Append.
 type Record struct {
-	Body []byte
-	At   time.Time     // time of Append, by the wall clock
-	Age  time.Duration // time since Append, by the monotonic clock; zero if appended by another process
+	Body  []byte
+	At    time.Time // time of Append, by the wall clock
+	Since time.Time // time of Append, by the monotonic clock; zero if appended by another process
 
+	uptime   time.Duration // of the process that appended it
 	file     *file
 	from, to int64
 }
@@ -110,9 +111,7 @@ func (s *Spool) Next(n int) (rs []Record, err error) {
 		}
 		r.file = f
 		if f == s.own {
-			r.Age = max(0, time.Since(s.opened)-r.Age)
-		} else {
-			r.Age = 0
+			r.Since = s.opened.Add(r.uptime)
 		}
 		rs = append(rs, r)
 	}
