@@ -1,6 +1,10 @@
 package gateway
 
-import "time"
+import (
+	"time"
+
+	"hydragate/adapters"
+)
 
 // A CustomerConversation is a conversation with one of a customer's identities.
 type CustomerConversation struct {
@@ -22,13 +26,16 @@ type CustomerConversationQuery struct {
 // A ReceivedMessage is a stored message from a customer. It contains neither claim codes nor the
 // references with which attachments are fetched.
 type ReceivedMessage struct {
-	Seq         int64
-	ID          string
-	Kind        string
-	Text        string
-	Attachments []ReceivedFile
-	SentAt      time.Time // by the clock of the channel; zero if unknown
-	ReceivedAt  time.Time
+	Seq          int64
+	ID           string
+	Kind         string
+	Text         string
+	Action       string             // value of a pressed button
+	Content      []adapters.Content // such as a place or a contact
+	StartPayload string             // what the link carries with which the person opened the chat
+	Attachments  []ReceivedFile
+	SentAt       time.Time // by the clock of the channel; zero if unknown
+	ReceivedAt   time.Time
 }
 
 // A ReceivedFile describes an attachment of a received message.

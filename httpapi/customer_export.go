@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"time"
 
+	"hydragate/adapters"
 	"hydragate/gateway"
 	"hydragate/httpapi/fastapi"
 	"hydragate/httpapi/operation"
@@ -63,12 +64,27 @@ type talkResponse struct {
 }
 
 type receivedResponse struct {
-	Attachments []fileResponse `json:"attachments" nullable:"false"`
-	ID          string         `json:"id" format:"uuid"`
-	Kind        string         `json:"kind"`
-	ReceivedAt  time.Time      `json:"received_at"`
-	SentAt      *time.Time     `json:"sent_at"`
-	Text        string         `json:"text"`
+	Action       *string           `json:"action"`
+	Attachments  []fileResponse    `json:"attachments" nullable:"false"`
+	Content      []contentResponse `json:"content" nullable:"false"`
+	ID           string            `json:"id" format:"uuid"`
+	Kind         string            `json:"kind"`
+	ReceivedAt   time.Time         `json:"received_at"`
+	SentAt       *time.Time        `json:"sent_at"`
+	StartPayload *string           `json:"start_payload"`
+	Text         string            `json:"text"`
+}
+
+type contentResponse struct {
+	Address     string   `json:"address,omitempty" doc:"Address of a place."`
+	Data        any      `json:"data,omitempty" doc:"What was entered in a form, or is known of other content."`
+	Kind        string   `json:"kind" doc:"Kind of the content: location, contact, form, quote or other."`
+	Latitude    *float64 `json:"latitude,omitempty" doc:"Of a location, in degrees."`
+	Longitude   *float64 `json:"longitude,omitempty" doc:"Of a location, in degrees."`
+	Name        string   `json:"name,omitempty" doc:"Name of a contact, of the author of a quote, or of the provider's field."`
+	PhoneNumber string   `json:"phone_number,omitempty" doc:"Number of a contact, as the provider writes it."`
+	Text        string   `json:"text,omitempty" doc:"Words of another message that the customer quoted."`
+	Title       string   `json:"title,omitempty" doc:"Name of a place."`
 }
 
 type fileResponse struct {
@@ -218,8 +234,19 @@ func (e customerExport) writeConversation(ctx context.Context, j *jsonWriter, t 
 
 func toReceived(m gateway.ReceivedMessage) receivedResponse {
 	r := receivedResponse{
-		Attachments: []fileResponse{}, ID: m.ID, Kind: m.Kind, ReceivedAt: m.ReceivedAt.UTC(),
-		SentAt: operation.NullableTime(m.SentAt), Text: m.Text,
+		Action: operation.NullableString(m.Action), Attachments: []fileResponse{}, Content: []contentResponse{},
+		ID: m.ID, Kind: m.Kind, ReceivedAt: m.ReceivedAt.UTC(), SentAt: operation.NullableTime(m.SentAt),
+		StartPayload: operation.NullableString(m.StartPayload), Text: m.Text,
+	}
+	for _, c := range m.Content {
+		shown := contentResponse{
+			Address: c.Address, Data: c.Data, Kind: string(c.Kind), Name: c.Name, PhoneNumber: c.PhoneNumber,
+			Text: c.Text, Title: c.Title,
+		}
+		if c.Kind == adapters.Location {
+			shown.Latitude, shown.Longitude = &c.Latitude, &c.Longitude
+		}
+		r.Content = append(r.Content, shown)
 	}
 	for _, f := range m.Attachments {
 		shown := fileResponse{

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"testing"
 
+	"hydragate/adapters"
 	"hydragate/gateway"
 	"hydragate/identity"
 )
@@ -21,6 +22,7 @@ func TestExportCustomer(t *testing.T) {
 		h.store.Received = append(h.store.Received, gateway.ReceivedMessage{
 			Seq: i + 1, ID: unknownID, Kind: "media", Text: "<hello>", ReceivedAt: h.clock,
 			Attachments: []gateway.ReceivedFile{{Kind: "image", Name: "a.jpg", Size: 7}},
+			Content:     []adapters.Content{{Kind: adapters.Location, Latitude: 48.1, Title: "Town hall"}},
 		})
 	}
 	h.store.Sent = []gateway.SentMessage{
@@ -52,7 +54,8 @@ func TestExportCustomer(t *testing.T) {
 		)
 	}
 	if c := e.Conversations[0]; len(c.Received) != 1001 || len(c.Sent) != 1 || c.Received[7].Text != "<hello>" ||
-		*c.Received[7].Attachments[0].Filename != "a.jpg" ||
+		*c.Received[7].Attachments[0].Filename != "a.jpg" || *c.Received[7].Content[0].Latitude != 48.1 ||
+		c.Received[7].Content[0].Title != "Town hall" || c.Received[7].StartPayload != nil ||
 		c.Received[7].SentAt != nil {
 		t.Errorf("conversation has %d received and %d sent messages", len(c.Received), len(c.Sent))
 	}

@@ -379,37 +379,3 @@ func eventFields() operation.FieldDescriptions {
 		},
 	}
 }
-
-// exportFields describes the fields of exports.
-func exportFields() operation.FieldDescriptions {
-	return operation.FieldDescriptions{
-		"Export": {
-			"audit":         "Audit events about the customer, newest first.",
-			"conversations": "Conversations in which the customer wrote.",
-			"customer":      "The customer.",
-			"exported_at":   "When the export was made.",
-			"history":       "Addresses that the customer has owned, oldest first.",
-			"identities":    "Identities of the customer.",
-			"withheld": "Parts that are empty because the key lacks their scope: audit (audit:read), conversations " +
-				"(messages:read), history and identities (identities:read).",
-		},
-		"Talk": {
-			"channel":     "Channel of the conversation.",
-			"external_id": "ID of the account on its channel.",
-			"group": "Whether it is a group. Of a group, only the messages of the customer and the replies to them are " +
-				"included.",
-			"id":          "ID of the conversation.",
-			"instance_id": "Instance of the conversation.",
-			"received":    "Messages from the customer, oldest first.",
-			"sent":        "Messages to the customer, oldest first.",
-		},
-		"Received": {
-			"attachments": "Files of the message. Only their description is stored.",
-			"id":          "ID of the message.",
-			"kind":        "Kind of the message, such as text.",
-			"received_at": "When the gateway received the message.",
-			"sent_at":     "When the message was sent, by the provider's clock.",
-			"text":        "Text of the message.",
-		},
-	}
-}

@@ -5,6 +5,8 @@ import (
 	"maps"
 
 	"github.com/danielgtaylor/huma/v2"
+
+	"hydragate/httpapi/operation"
 )
 
 // splitNullableEnums replaces nullable enums among the properties of s by the alternatives of the enum
@@ -235,5 +237,42 @@ func descriptions() map[string]string { //nolint:funlen // one entry for each op
 		"read_audit": "Returns the events of the audit log, newest first, as JSON pages or as CSV. CSV contains all " +
 			"matching events after the cursor, regardless of limit; the header Accept: text/csv asks for it too. Values " +
 			"that a spreadsheet would run as a formula are prefixed with an apostrophe.",
+	}
+}
+
+// exportFields describes the fields of exports.
+func exportFields() operation.FieldDescriptions {
+	return operation.FieldDescriptions{
+		"Export": {
+			"audit":         "Audit events about the customer, newest first.",
+			"conversations": "Conversations in which the customer wrote.",
+			"customer":      "The customer.",
+			"exported_at":   "When the export was made.",
+			"history":       "Addresses that the customer has owned, oldest first.",
+			"identities":    "Identities of the customer.",
+			"withheld": "Parts that are empty because the key lacks their scope: audit (audit:read), conversations " +
+				"(messages:read), history and identities (identities:read).",
+		},
+		"Talk": {
+			"channel":     "Channel of the conversation.",
+			"external_id": "ID of the account on its channel.",
+			"group": "Whether it is a group. Of a group, only the messages of the customer and the replies to them are " +
+				"included.",
+			"id":          "ID of the conversation.",
+			"instance_id": "Instance of the conversation.",
+			"received":    "Messages from the customer, oldest first.",
+			"sent":        "Messages to the customer, oldest first.",
+		},
+		"Received": {
+			"action":        "Value of the button that was pressed.",
+			"attachments":   "Files of the message. Only their description is stored.",
+			"content":       "What the message contains beside text and files, such as a place or a contact.",
+			"id":            "ID of the message.",
+			"kind":          "Kind of the message, such as text.",
+			"received_at":   "When the gateway received the message.",
+			"sent_at":       "When the message was sent, by the provider's clock.",
+			"start_payload": "What the link carries with which the customer opened the chat.",
+			"text":          "Text of the message.",
+		},
 	}
 }

@@ -178,7 +178,8 @@ func (s *Store) ReceivedMessages(
 		if err := json.Unmarshal([]byte(body), &message); err != nil {
 			return m, err
 		}
-		m.SentAt = message.SentAt.UTC()
+		m.SentAt, m.Action, m.Content = message.SentAt.UTC(), message.Action, message.Content
+		m.StartPayload = message.StartPayload
 		for _, f := range message.Media {
 			m.Attachments = append(m.Attachments, gateway.ReceivedFile{Kind: f.Kind, MIME: f.MIME, Name: f.Name, Size: f.Size})
 		}

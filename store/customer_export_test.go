@@ -40,6 +40,10 @@ func TestCustomerConversations(t *testing.T) {
 					ms[0].Attachments[0] != (gateway.ReceivedFile{Kind: "image", Name: "canary.jpg"}) {
 					t.Errorf("attachments = %+v", ms[0].Attachments)
 				}
+				if ms[0].Action != "canaryaction" || ms[0].StartPayload != "canarylink" || len(ms[0].Content) != 1 ||
+					ms[0].Content[0].Title != "canaryplace" {
+					t.Errorf("message = %+v, want its action, content and start payload", ms[0])
+				}
 			}
 			replies, err := f.SentMessages(t.Context(), c, 0, 10)
 			if err != nil {
@@ -149,6 +153,7 @@ func (p *tracedCustomer) addMessages(t *testing.T) {
 	group := p.markedArrival(p.instance, "telegram", markedTelegram, "-100", true, "canarytext in a group")
 	other := p.markedArrival(p.instance, "telegram", "31337", "-100", true, "another member of the group")
 	other.Message.Sender.Name, other.Message.Sender.Username, other.Message.Media = "Matt", "matt", nil
+	other.Message.Action, other.Message.Content, other.Message.StartPayload = "", nil, ""
 	p.insertMessages(direct, sealed, group, other,
 		p.markedArrival(p.instance, "sms", markedNumber, markedNumber, false, "canarytext"),
 		p.markedArrival(second, "sms", markedNumber, markedNumber, false, "canarytext elsewhere"),
@@ -208,6 +213,8 @@ func (f *fixture) markedArrival(
 			Sender: adapters.Sender{ID: sender, Name: "Canaryname", Username: "canaryuser"},
 			Chat:   adapters.Chat{ID: place, Group: group},
 			Media:  []adapters.Attachment{{Kind: "image", Ref: "canaryref", Name: "canary.jpg"}},
+			Action: "canaryaction", StartPayload: "canarylink",
+			Content: []adapters.Content{{Kind: adapters.Location, Title: "canaryplace", Latitude: 1, Longitude: 2}},
 		},
 	}
 }

@@ -23,6 +23,7 @@ func (f *fixture) markSender(instance, sender string) (id string, direct gateway
 	group := f.markedArrival(instance, adapters.Telegram, sender, "-100", true, "canarytext in a group")
 	other := f.markedArrival(instance, adapters.Telegram, "31337", "-100", true, "another member")
 	other.Message.Sender.Name, other.Message.Sender.Username, other.Message.Media = "Matt", "matt", nil
+	other.Message.Action, other.Message.Content, other.Message.StartPayload = "", nil, ""
 	f.insertMessages(direct, group, other)
 	f.insertReply(direct, direct.ID)
 	mustExec(f.t, f.Store, `update conversations set identity_id = $2 where id = $1`, direct.ConversationID, u.ID)

@@ -56,7 +56,7 @@ type eventMessage struct {
 	ThreadID          *string            `json:"thread_id" doc:"Provider's ID of the topic or thread in which the message was written. Null: in none."`
 	GroupKey          *string            `json:"group_key" doc:"The same in all messages that were sent together, such as the pictures of an album. Null: sent alone."`
 	Command           *string            `json:"command" doc:"Name of a command, without its slash, that the gateway does not handle itself."`
-	StartPayload      *string            `json:"start_payload" doc:"What the link with which the person opened the chat carries, such as ref_4711. Anyone can make such links."`
+	StartPayload      *string            `json:"start_payload" doc:"What the link carries with which the person opened the chat, such as ref_4711. Anyone can make such links."`
 	Action            *string            `json:"action" doc:"Value of the button that was pressed."`
 	Group             bool               `json:"group" doc:"Whether the conversation is a group, in which others can read the reply."`
 	SentAt            *time.Time         `json:"sent_at" doc:"When the message was sent, by the provider's clock."`
@@ -141,6 +141,7 @@ func document(e gateway.Event, a adapters.Adapter, now time.Time) any {
 			return identityOptedOut{name, id, at, data}
 		}
 		return identityOptedIn{name, id, at, data}
+	case gateway.MessageReceived:
 	}
 	data := newEventMessage(e, a, now)
 	if len(e.Joined) > 0 || data.GroupKey != nil {
