@@ -12,6 +12,9 @@ PROOF       ?=
 # times slower.
 RACE := -race -gcflags='modernc.org/...=-race=false'
 
+# Packages that are tested at the same time: one more than there are processors, because tests wait.
+PACKAGES := $(shell expr $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2) + 1)
+
 # Build with the installed Go; never download another version.
 export GOTOOLCHAIN := local
 
@@ -36,7 +39,7 @@ test: ## Run all tests with the race detector, on SQLite, PostgreSQL and Redis
 	@.ci/servers --check
 	@$(MAKE) --no-print-directory check
 	go mod tidy -diff
-	@echo 'go test -race $(TESTFLAGS) ./...'; CGO_ENABLED=1 .ci/servers go test $(RACE) -vet=off $(TESTFLAGS) ./...
+	@echo 'go test -race $(TESTFLAGS) ./...'; CGO_ENABLED=1 .ci/servers go test $(RACE) -vet=off -p $(PACKAGES) $(TESTFLAGS) ./...
 
 test-long: ## Run the long forms of all tests, and fuzz for five minutes each; takes hours
 	@.ci/servers --check
