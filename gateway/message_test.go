@@ -31,7 +31,9 @@ func TestReplaceSender(t *testing.T) {
 		Sender: adapters.Sender{ID: "US.1", Aliases: []string{"US.ENT.2", "+14155550101"}},
 		Chat:   adapters.Chat{ID: "US.1", Thread: "+15550001111"}, Text: "whole",
 	}
-	a := IncomingMessage{InstanceID: instance, Channel: adapters.WhatsApp, Message: whole, Secret: &Secret{Message: &whole}}
+	a := IncomingMessage{
+		InstanceID: instance, Channel: adapters.WhatsApp, Message: whole, Secret: &Secret{Message: &whole},
+	}
 	a.ReplaceSender("+14155550101", "+14155550101")
 	for _, m := range []adapters.Message{a.Message, *a.Secret.Message} {
 		if m.Sender.ID != "+14155550101" || !slices.Equal(m.Sender.Aliases, []string{"US.1", "US.ENT.2"}) ||

@@ -57,7 +57,7 @@ func TestVerificationPolicy_EffectiveRole(t *testing.T) {
 
 func TestVerificationPolicy_InactivityExceeded(t *testing.T) {
 	now := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
-	week := VerificationPolicy{InactivityDays: 7}
+	week, atLimit := VerificationPolicy{InactivityDays: 7}, now.AddDate(0, 0, -7).Add(-LastSeenPrecision)
 	for name, c := range map[string]struct {
 		p                  VerificationPolicy
 		verified, lastSeen time.Time
@@ -66,7 +66,7 @@ func TestVerificationPolicy_InactivityExceeded(t *testing.T) {
 		"no policy":                       {VerificationPolicy{}, now.AddDate(-2, 0, 0), now.AddDate(-1, 0, 0), false},
 		"long":                            {week, now.AddDate(-1, 0, 0), now.AddDate(0, 0, -8), true},
 		"short":                           {week, now.AddDate(-1, 0, 0), now.AddDate(0, 0, -7), false},
-		"at the limit":                    {week, now.AddDate(-1, 0, 0), now.AddDate(0, 0, -7).Add(-LastSeenPrecision), false},
+		"at the limit":                    {week, now.AddDate(-1, 0, 0), atLimit, false},
 		"verified after the last message": {week, now.AddDate(0, 0, -1), now.AddDate(0, 0, -60), false},
 		"never seen":                      {week, now.AddDate(-1, 0, 0), time.Time{}, false},
 		"never verified":                  {week, time.Time{}, now.AddDate(-1, 0, 0), false},

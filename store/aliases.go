@@ -80,7 +80,7 @@ func (r *aliasResolver) load(ctx context.Context, ids []string) error {
 			select alias, external_id, place_id, case when disputed_at is null then 0 else 1 end from aliases
 			where tenant_id = $1 and channel = $2 and alias in (`+list+`)
 			union all
-			select distinct external_id, external_id, '', 0 from identities
+			select distinct external_id, external_id as account, '', 0 from identities
 			where tenant_id = $1 and channel = $2 and external_id in (`+list+`)`, args...)
 		found, err := sqldb.ScanAll(rs, err, func(sc sqldb.ScanFunc) (k accountID, err error) {
 			var disputed int

@@ -198,23 +198,27 @@ func (s *Store) subscriptionStmts(c subscription) []sqldb.Statement {
 		event, set, unless = gateway.IdentityOptedOut, next, `is null`
 	}
 	return []sqldb.Statement{
-		{Query: `
+		{
+			Query: `
 			update identities set opted_out_at = ` + set + `, updated_at = ` + next + `, subscription_event = ` + id + `
 			where tenant_id = $1 and opted_out_at ` + unless + ` and id = (` + c.identity + `)
 				and exists (select 1 from conversations where tenant_id = $1 and id = (` + c.conversation + `))`,
-			Args: append(slices.Clip(args), c.at)},
-		{Query: `
+			Args: append(slices.Clip(args), c.at),
+		},
+		{
+			Query: `
 			insert into deliveries (id, tenant_id, conversation_id, instance_id, identity_id, event_type, notice, due_at,
 				created_at)
 			select ` + id + `, i.tenant_id, c.id, c.instance_id, i.id, '` + string(event) + `', true, ` + s.dialect.Now +
-			`, ` + s.dialect.Now + `
+				`, ` + s.dialect.Now + `
 			from identities i
 			join conversations c on c.tenant_id = i.tenant_id and c.id = (` + c.conversation + `)
 			join instances n on n.tenant_id = c.tenant_id and n.id = c.instance_id
 			where i.tenant_id = $1 and i.id = (` + c.identity + `) and i.subscription_event = ` + id + `
 				and coalesce(n.events, ` + next + `) like '%,` + string(event) + `,%'
 				and (i.customer_id is not null or n.unknown_senders = 'forward')`,
-			Args: append(slices.Clip(args), joinNames(gateway.DefaultEventTypes()))},
+			Args: append(slices.Clip(args), joinNames(gateway.DefaultEventTypes())),
+		},
 	}
 }
 

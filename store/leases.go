@@ -92,12 +92,14 @@ func requireStmts(st gateway.Commit) []sqldb.Statement {
 	if missing == `` && len(st.CreatedIdentities) == 0 {
 		return nil
 	}
-	return []sqldb.Statement{{Query: `
+	return []sqldb.Statement{{
+		Query: `
 		insert into lanes (conversation_id, kind, tenant_id, epoch)
 		select t.id, 'inbox', t.id, -1 from tenants t
 		where t.id = $1 and (
 			not exists (select 1 from lanes where tenant_id = $1 and conversation_id = $2 and kind = $3)` + missing + `)`,
-		Args: args}}
+		Args: args,
+	}}
 }
 
 // Apply stores the result of processing a queue in one transaction and one round trip. It returns

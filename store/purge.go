@@ -24,9 +24,10 @@ const purgeBatch = 1000
 // cleared after 30 days and their rows deleted after 90 days, with the rows that refer to them, if
 // the message is processed and nothing is left to be delivered or sent. Previous secrets are
 // deleted when their grace period ends; idempotency keys after a day; failed claim attempts after
-// two days; aliases of accounts without an identity after a day; archived merged customers after 30 days; receipts, finished deliveries and expired
-// invites after 90 days. Unknown senders are erased after the period of their tenant without a
-// message. Rows are deleted in batches with a transaction each.
+// two days; aliases of accounts without an identity after a day; archived merged customers after 30
+// days; receipts, finished deliveries and expired invites after 90 days. Unknown senders are erased
+// after the period of their tenant without a message. Rows are deleted in batches with a transaction
+// each.
 func (s *Store) Purge(ctx context.Context) (int64, error) {
 	var total int64
 	for _, queries := range [][]string{

@@ -46,7 +46,9 @@ func TestSubscription_Events(t *testing.T) {
 				optOut(f, l, id, v)
 			}
 		}, "identity.opted_out identity.opted_in identity.opted_out"},
-		"one type":       {",identity.opted_in,", func(f *fixture, l gateway.Lease, id string) { optOut(f, l, id, &yes) }, ""},
+		"one type": {",identity.opted_in,", func(f *fixture, l gateway.Lease, id string) {
+			optOut(f, l, id, &yes)
+		}, ""},
 		"not subscribed": {neither, func(f *fixture, l gateway.Lease, id string) { optOut(f, l, id, &yes) }, ""},
 		"default":        {nil, func(f *fixture, l gateway.Lease, _ string) { refuse(f, l) }, ""},
 		"blocked": {both, func(f *fixture, l gateway.Lease, _ string) {
@@ -85,7 +87,8 @@ func TestSubscription_Events(t *testing.T) {
 // receives types of events.
 func (f *fixture) subscriber(events any) (l gateway.Lease, identityID string) {
 	f.t.Helper()
-	mustExec(f.t, f.Store, `update instances set events = $2, agent_url = 'http://127.0.0.1' where id = $1`, f.instance, events)
+	mustExec(f.t, f.Store, `update instances set events = $2, agent_url = 'http://127.0.0.1' where id = $1`,
+		f.instance, events)
 	_, id := f.createCustomerIdentity("1")
 	f.insertMessages(f.arrival("1", "m1", "hello"))
 	l = f.lease(gateway.InboxQueue, "one")[0]

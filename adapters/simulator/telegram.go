@@ -4,9 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"maps"
 	"net/http"
 	"slices"
 	"strconv"
@@ -224,64 +222,6 @@ func (t *Telegram) PressButton(bot string, from TelegramUser, messageID int64, d
 			"message_id": messageID, "from": b.user(), "chat": from.chat(), "date": time.Now().Unix(),
 		},
 	})
-}
-
-// SendPayload sends an update of any kind. payload is an object with the content of the update under its kind,
-// such as "message", "edited_message" or "callback_query". What the content does not have is that of a message
-// or a query of the person in the private chat. It returns an update ID like SendText.
-func (t *Telegram) SendPayload(bot string, from TelegramUser, payload json.RawMessage) (updateID int64, err error) {
-	var update map[string]map[string]any
-	if err := json.Unmarshal(payload, &update); err != nil || len(update) != 1 {
-		return 0, errors.New("simulator: the payload must be an object with one kind of update")
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	b := t.findBot(bot)
-	if b == nil {
-		return 0, nil
-	}
-	for kind, fields := range update {
-		t.lastMessage++
-		content := map[string]any{
-			"message_id": t.lastMessage, "from": from.user(), "chat": from.chat(), "date": time.Now().Unix(),
-		}
-		if kind == "callback_query" {
-			message := maps.Clone(content)
-			message["from"] = b.user()
-			content = map[string]any{
-				"id": strconv.FormatInt(from.ID<<20+t.lastMessage, 10), "from": from.user(),
-				"chat_instance": strconv.FormatInt(-from.ID, 10), "message": message,
-			}
-		}
-		maps.Copy(content, fields)
-		text, _ := fields["text"].(string)
-		if chat, ok := content["chat"].(map[string]any); ok {
-			t.Add(Line{ID: fmt.Sprint(content["message_id"]), Chat: fmt.Sprint(chat["id"]), Sender: from.id(), Text: text})
-		}
-		updateID = t.addUpdate(b, kind, content)
-	}
-	return updateID, nil
-}
-
-// MigrateGroup makes a group a supergroup: the bot receives a service message in each, and cannot send to the ID
-// of the group any more. It returns the IDs of the updates.
-func (t *Telegram) MigrateGroup(bot string, from TelegramUser, group, supergroup int64) (updateIDs []int64) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.migrated[group] = supergroup
-	b := t.findBot(bot)
-	if b == nil {
-		return nil
-	}
-	for _, m := range []map[string]any{
-		{"chat": map[string]any{"id": group, "type": "group"}, "migrate_to_chat_id": supergroup},
-		{"chat": map[string]any{"id": supergroup, "type": "supergroup"}, "migrate_from_chat_id": group},
-	} {
-		t.lastMessage++
-		m["message_id"], m["from"], m["date"] = t.lastMessage, from.user(), time.Now().Unix()
-		updateIDs = append(updateIDs, t.addUpdate(b, "message", m))
-	}
-	return updateIDs
 }
 
 // Block blocks the bot in the private chat. The bot receives an update and cannot send messages

@@ -21,16 +21,19 @@ func TestProfile(t *testing.T) {
 	}{
 		"real name": {
 			steve.Chat(), botToken, user(`"real_name":"S","profile":{"real_name":"Steve Miller","display_name":"stevie"}`),
-			adapters.Sender{ID: steve.Chat(), Name: "Steve Miller", Username: "steve"}, "",
+			adapters.Sender{ID: steve.Chat(), Name: "Steve Miller", Username: "steve"},
+			"",
 		},
 		"display name": {
 			steve.Chat(), botToken, user(`"profile":{"display_name":"stevie"}`),
-			adapters.Sender{ID: steve.Chat(), Name: "stevie", Username: "steve"}, "",
+			adapters.Sender{ID: steve.Chat(), Name: "stevie", Username: "steve"},
+			"",
 		},
 		"guest": {
 			"T0EXTERN1:U061F7AUR", botToken,
 			`{"ok":true,"user":{"team_id":"T0EXTERN1","name":"g","real_name":"Guest","profile":{}}}`,
-			adapters.Sender{ID: "T0EXTERN1:U061F7AUR", Name: "Guest", Username: "g"}, "",
+			adapters.Sender{ID: "T0EXTERN1:U061F7AUR", Name: "Guest", Username: "g"},
+			"",
 		},
 		"the same ID in another workspace": {
 			"T0EXTERN1:U061F7AUR", botToken, user(`"real_name":"Steve"`), adapters.Sender{ID: "T0EXTERN1:U061F7AUR"}, "",

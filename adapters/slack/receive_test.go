@@ -3,12 +3,10 @@ package slack_test
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"os"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -172,136 +170,6 @@ func TestReceive_OtherInstallation(t *testing.T) {
 		ep.Address, ep.Settings = c.address, map[string]string{adapters.AppID: "A1"}
 		if _, err := receive(t, ep, "events", []byte(c.body)); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, want %v", name, err, c.want)
-		}
-	}
-}
-
-func TestReceive_ActorTeam(t *testing.T) {
-	said := func(envelope, event string) string {
-		return `{"type":"event_callback","event_id":"Ev1",` + envelope +
-			`,"event":{"channel":"C1","user":"U1","text":"hi","ts":"1.1",` + event + `}}`
-	}
-	const here = `"team_id":"T1","authorizations":[{"team_id":"T1"}]`
-	const shared = here + `,"is_ext_shared_channel":true`
-	for name, c := range map[string]struct {
-		body, id string
-		unproven adapters.UnprovenReason
-	}{
-		"plain":                  {said(here, `"type":"message","team":"T1"`), "T1:U1", ""},
-		"plain other team named": {said(here, `"type":"message","team":"T9"`), "T1:U1", ""},
-		"plain own teams named":  {said(here, `"type":"message","user_team":"T1","source_team":"T1"`), "T1:U1", ""},
-		"plain foreign user":     {said(here, `"type":"message","user_team":"T9"`), "T9:U1", "external"},
-		"plain foreign source":   {said(here, `"type":"message","source_team":"T9"`), "T9:U1", "external"},
-		"plain foreign mention":  {said(here, `"type":"app_mention","team":"T1","user_team":"T9"`), "T9:U1", "external"},
-		"own user elsewhere":     {said(here, `"type":"message","user_team":"T1","source_team":"T9"`), "T1:U1", "external"},
-		"plain foreign grid":     {said(here, `"type":"message","user_team":"E9"`), "", "external"},
-		"plain own grid":         {said(here+`,"enterprise_id":"E1"`, `"type":"message","user_team":"E1"`), "T1:U1", ""},
-		"plain own grid by authorization": {
-			said(`"team_id":"T1","authorizations":[{"team_id":"T1","enterprise_id":"E1"}]`,
-				`"type":"message","user_team":"E1","source_team":"T1"`), "T1:U1", "",
-		},
-		"own team of organization": {
-			said(`"team_id":"T1","authorizations":[{"team_id":null,"enterprise_id":"E1"}]`,
-				`"type":"message","user_team":"E1","source_team":"T1"`), "E1:U1", "",
-		},
-		"own organization": {
-			said(`"team_id":"T1","authorizations":[{"team_id":null,"enterprise_id":"E1"}]`,
-				`"type":"message","team":"T1"`), "E1:U1", "",
-		},
-		"second team of organization": {
-			said(`"team_id":"T2","authorizations":[{"team_id":null,"enterprise_id":"E1"}]`,
-				`"type":"message","team":"T2","user_team":"T2","source_team":"T2"`), "E1:U1", "",
-		},
-		"home in another team of organization": {
-			said(`"team_id":"T2","enterprise_id":"E1","authorizations":[{"team_id":"T2","enterprise_id":"E1"}]`,
-				`"type":"message","user":"W1","user_team":"T3"`), "E1:W1", "",
-		},
-		"home in another team": {
-			said(`"team_id":"T1","authorizations":[{"team_id":"T1","enterprise_id":"E1"}]`,
-				`"type":"message","user":"W1","user_team":"T3"`), "T1:W1", "",
-		},
-		"user of another grid": {
-			said(`"team_id":"T1","authorizations":[{"team_id":"T1","enterprise_id":"E1"}],"is_ext_shared_channel":true`,
-				`"type":"message","user":"W1","user_team":"T3"`), "T3:W1", "external",
-		},
-		"user of a grid without one": {said(here, `"type":"message","user":"W1","user_team":"T3"`), "T3:W1", "external"},
-		"other team of organization": {
-			said(`"team_id":"T1","authorizations":[{"team_id":null,"enterprise_id":"E1"}]`,
-				`"type":"message","user_team":"T9"`), "T9:U1", "external",
-		},
-		"foreign edit": {
-			said(here, `"type":"message","subtype":"message_changed","message":{"user":"U1","text":"x","ts":"1.1",
-				"user_team":"T9","edited":{"ts":"2.1"}}`), "T9:U1", "external",
-		},
-		"own":                 {said(shared, `"type":"message","team":"T1"`), "T1:U1", ""},
-		"own user in foreign": {said(shared, `"type":"message","user_team":"T1","source_team":"T9"`), "T1:U1", "external"},
-		"foreign":             {said(shared, `"type":"message","team":"T9","user_team":"T9"`), "T9:U1", "external"},
-		"foreign delivered": {
-			said(`"team_id":"T9","context_team_id":"T1","authorizations":[{"team_id":"T1"}],
-				"is_ext_shared_channel":true`, `"type":"message","user_team":"T9"`),
-			"T9:U1", "external",
-		},
-		"foreign mention":          {said(shared, `"type":"app_mention","user_team":"T9"`), "T9:U1", "external"},
-		"foreign grid mention":     {said(shared, `"type":"app_mention","user_team":"E9"`), "", "external"},
-		"foreign grid in our team": {said(shared, `"type":"message","user_team":"E9","team":"T1"`), "", "external"},
-		"own grid":                 {said(shared+`,"enterprise_id":"E1"`, `"type":"message","user_team":"E1"`), "T1:U1", ""},
-		"context grid": {
-			said(shared+`,"context_enterprise_id":"E2","context_team_id":"T2"`, `"type":"message","user_team":"E2"`),
-			"T2:U1", "external",
-		},
-		"own grid without authorizations": {
-			said(`"team_id":"T1","enterprise_id":"E1","is_ext_shared_channel":true`, `"type":"message","user_team":"E1"`),
-			"T1:U1", "",
-		},
-		"no team": {said(shared, `"type":"message"`), "", "external"},
-		"no team of organization": {
-			said(`"team_id":"T9","authorizations":[{"team_id":null,"enterprise_id":"E1"}],
-				"is_ext_shared_channel":true`, `"type":"message","team":"T9"`),
-			"T9:U1", "external",
-		},
-	} {
-		ep := endpoint()
-		ep.Address = "T1"
-		if strings.Contains(name, "organization") {
-			ep.Address = "E1"
-		}
-		in, err := receive(t, ep, "events", []byte(c.body))
-		if m := singleMessage(t, in, err); m.Sender.ID != c.id || m.UnprovenReason != c.unproven {
-			t.Errorf("%s: %q, %q, want %q, %q", name, m.Sender.ID, m.UnprovenReason, c.id, c.unproven)
-		}
-	}
-}
-
-// TestReceive_ActorTeamOfOrganization checks the sender of commands and interactions if an app is installed
-// in an organization, whose people write from several workspaces.
-func TestReceive_ActorTeamOfOrganization(t *testing.T) {
-	for name, c := range map[string]struct {
-		enterprise string
-		orgWide    bool
-		team, user string
-		id         string
-		unproven   adapters.UnprovenReason
-	}{
-		"second workspace":     {"E1", true, "T2", "U1", "E1:U1", ""},
-		"user of organization": {"E1", true, "T2", "W1", "E1:W1", ""},
-		"other organization":   {"E9", true, "T2", "U1", "T2:U1", "external"},
-		"one workspace":        {"E1", false, "T2", "U1", "T2:U1", "external"},
-	} {
-		command := url.Values{
-			"command": {"/claim"}, "text": {"WDJBMJ"}, "api_app_id": {appID}, "team_id": {c.team}, "user_id": {c.user},
-			"enterprise_id": {c.enterprise}, "is_enterprise_install": {strconv.FormatBool(c.orgWide)},
-		}
-		payload := fmt.Sprintf(`{"type":"block_actions","api_app_id":%q,"trigger_id":"1.2.a","user":{"id":%q,"team_id":%q},
-			"enterprise":{"id":%q},"is_enterprise_install":%v,"channel":{"id":"C1"},
-			"actions":[{"type":"button","value":"yes"}]}`,
-			appID, c.user, c.team, c.enterprise, c.orgWide)
-		ep := endpoint()
-		ep.Address = "E1"
-		for hook, form := range map[string]url.Values{"commands": command, "interactivity": {"payload": {payload}}} {
-			in, err := receive(t, ep, hook, []byte(form.Encode()))
-			if m := singleMessage(t, in, err); m.Sender.ID != c.id || m.UnprovenReason != c.unproven {
-				t.Errorf("%s, %s: %q, %q, want %q, %q", name, hook, m.Sender.ID, m.UnprovenReason, c.id, c.unproven)
-			}
 		}
 	}
 }

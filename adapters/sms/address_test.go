@@ -1,6 +1,7 @@
 package sms
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
@@ -96,6 +97,34 @@ func TestNewSendError_Code(t *testing.T) {
 	for want, err := range map[string]*apiError{"21211": {status: 400, code: 21211}, "503": {status: 503}} {
 		if got := newSendError(err).Code; got != want {
 			t.Errorf("code of %+v = %q, want %q", err, got, want)
+		}
+	}
+}
+
+// TestReceive_OtherChannel checks that staff learn of messages from channels that are not supported.
+func TestReceive_OtherChannel(t *testing.T) {
+	for from, want := range map[string]string{
+		steve: "", "rcs:" + steve: "", "messenger:2846137352": "messenger", "instagram:17841400": "instagram",
+	} {
+		in, err := receiveForm(endpoint(adapters.SMS), testForm("Body", "hi", "From", from))
+		if err != nil || len(in.Messages) != 1 || (len(in.Notices) == 1) != (want != "") {
+			t.Errorf("Receive from %s = %+v, %v", from, in, err)
+			continue
+		}
+		if want != "" && !strings.Contains(in.Notices[0].Detail, "messages from "+want+" ") {
+			t.Errorf("notice = %+v, want one about %s", in.Notices, want)
+		}
+	}
+}
+
+// Webhooks of other products of Twilio, such as calls, have no valid MessageSid.
+func TestReceive_OtherProducts(t *testing.T) {
+	for _, sid := range []string{
+		"", "CA00000000000000000000000000000001", "SM1", "SM0000000000000000000000000000000g",
+	} {
+		_, err := receiveForm(endpoint(adapters.SMS), testForm("MessageSid", sid))
+		if !errors.Is(err, adapters.ErrMalformed) {
+			t.Errorf("Receive of MessageSid %q = %v, want ErrMalformed", sid, err)
 		}
 	}
 }

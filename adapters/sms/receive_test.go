@@ -314,18 +314,6 @@ func TestReceive_FieldLimits(t *testing.T) {
 	}
 }
 
-// Webhooks of other products of Twilio, such as calls, have no valid MessageSid.
-func TestReceive_OtherProducts(t *testing.T) {
-	for _, sid := range []string{
-		"", "CA00000000000000000000000000000001", "SM1", "SM0000000000000000000000000000000g",
-	} {
-		_, err := receiveForm(endpoint(adapters.SMS), testForm("MessageSid", sid))
-		if !errors.Is(err, adapters.ErrMalformed) {
-			t.Errorf("Receive of MessageSid %q = %v, want ErrMalformed", sid, err)
-		}
-	}
-}
-
 // Messages to other numbers are accepted if they are in the Messaging Service of the endpoint.
 // Replies to them are sent from the same number.
 func TestReceive_MessagingService(t *testing.T) {
@@ -410,21 +398,5 @@ func TestReceive_Parameters(t *testing.T) {
 	}
 	if n < 50 {
 		t.Errorf("parameters = %d, want at least 50", n)
-	}
-}
-
-// TestReceive_OtherChannel checks that staff learn of messages from channels that are not supported.
-func TestReceive_OtherChannel(t *testing.T) {
-	for from, want := range map[string]string{
-		steve: "", "rcs:" + steve: "", "messenger:2846137352": "messenger", "instagram:17841400": "instagram",
-	} {
-		in, err := receiveForm(endpoint(adapters.SMS), testForm("Body", "hi", "From", from))
-		if err != nil || len(in.Messages) != 1 || (len(in.Notices) == 1) != (want != "") {
-			t.Errorf("Receive from %s = %+v, %v", from, in, err)
-			continue
-		}
-		if want != "" && !strings.Contains(in.Notices[0].Detail, "messages from "+want+" ") {
-			t.Errorf("notice = %+v, want one about %s", in.Notices, want)
-		}
 	}
 }

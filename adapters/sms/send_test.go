@@ -96,45 +96,6 @@ func TestSend_RetryIgnoresOlderMessage(t *testing.T) {
 	}
 }
 
-// Two quick texts get the same answer, and it is unclear whether the second was sent: the message of the
-// first is not taken for it. Twilio's clock is five seconds behind.
-func TestSend_RetryIgnoresOtherReplies(t *testing.T) {
-	for name, sent := range map[string]bool{"sent": true, "not sent": false} {
-		t.Run(name, func(t *testing.T) {
-			tw, a := newSimulator(t, adapters.SMS)
-			ep := endpoint(adapters.SMS)
-			first, err := a.Send(t.Context(), ep, adapters.Reply{ID: newID(t), To: steve, Text: "Done."})
-			if err != nil {
-				t.Fatal(err)
-			}
-			second := adapters.Reply{ID: idAt(time.Now().Add(5 * time.Second)), To: steve, Text: "Done."}
-			want := ""
-			if sent {
-				if want, err = a.Send(t.Context(), ep, second); err != nil {
-					t.Fatal(err)
-				}
-			}
-			second.MaybeSent, second.OtherIDs = true, []string{first}
-			sid, err := a.Send(t.Context(), ep, second)
-			if err != nil || sid == first || sent && sid != want {
-				t.Errorf("Send = %q, %v, want the SID of the second reply", sid, err)
-			}
-			if n := len(tw.Replies(steve)); n != 2 {
-				t.Errorf("the person receives %d messages, want 2", n)
-			}
-		})
-	}
-}
-
-// idAt returns a UUID of version 7 that was made at a time.
-func idAt(at time.Time) string {
-	id := uuid.Must(uuid.NewV7())
-	for i := range 6 {
-		id[i] = byte(at.UnixMilli() >> (40 - 8*i))
-	}
-	return id.String()
-}
-
 func TestSend_RetryLookupFails(t *testing.T) {
 	reply := adapters.Reply{ID: newID(t), To: steve, Text: "hello", MaybeSent: true}
 	for name, c := range map[string]struct {

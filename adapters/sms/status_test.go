@@ -11,7 +11,7 @@ import (
 	"hydragate/adapters/simulator"
 )
 
-func TestStatus(t *testing.T) {
+func TestStatus(t *testing.T) { //nolint:funlen // a table of cases
 	const secondary = "ffffffffffffffffffffffffffffffff"
 	const foreign = "https://other.example/secret-path"
 	for _, tt := range []struct {

@@ -42,7 +42,7 @@ func (a Adapter) findSender(ctx context.Context, ep adapters.Endpoint) (s whatsA
 	token, number := "", ""
 	for range maxSenderPages {
 		page, err := twilio.PageChannelsSender(params, token, number)
-		if err != nil && isNotFound(err) {
+		if isNotFound(err) {
 			return s, false, nil
 		}
 		if err != nil {
@@ -55,7 +55,7 @@ func (a Adapter) findSender(ctx context.Context, ep adapters.Endpoint) (s whatsA
 		}
 		next, err := url.Parse(deref(page.Meta.NextPageUrl))
 		if err != nil || next.Query().Get("PageToken") == "" {
-			return s, false, nil
+			return s, false, nil //nolint:nilerr // an empty page is the last
 		}
 		token, number = next.Query().Get("PageToken"), next.Query().Get("Page")
 	}

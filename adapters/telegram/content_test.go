@@ -93,7 +93,7 @@ func TestReceive_MessageFields(t *testing.T) {
 }
 
 // TestReceive_ReadableText checks how messages with formatting become text.
-func TestReceive_ReadableText(t *testing.T) {
+func TestReceive_ReadableText(t *testing.T) { //nolint:funlen // a table of cases
 	type o = map[string]any
 	type list = []any
 	link := func(words, url string) o { return o{"type": "url", "text": words, "url": url} }

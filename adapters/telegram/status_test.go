@@ -12,7 +12,7 @@ import (
 )
 
 // TestStatus covers what Telegram can report about a bot, for both modes.
-func TestStatus(t *testing.T) {
+func TestStatus(t *testing.T) { //nolint:funlen // a table of cases
 	const foreign = "https://other.example/secret-path/bot"
 	now := time.Now().Truncate(time.Second)
 	recently, longAgo := now.Add(-time.Minute).Unix(), now.Add(-30*time.Minute).Unix()

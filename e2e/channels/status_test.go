@@ -278,17 +278,23 @@ func (s *statusFixture) checkAll(what string, ok func(*faultyChannel, shownChann
 	s.T.Helper()
 	s.Exec(`update endpoints set check_at = '1970-01-01 00:00:00+00'`)
 	for _, c := range s.channels {
-		var shown shownChannel
-		defer func() {
-			if s.T.Failed() {
-				s.T.Logf("%s: %s: %+v", what, c.name(), shown)
-			}
-		}()
-		harness.Eventually(s.T, what+": "+c.name(), func() bool {
-			shown = s.show(c)
-			return ok(c, shown)
-		})
+		s.awaitShown(what, c, ok)
 	}
+}
+
+// awaitShown waits until ok returns true for what the API shows about a channel.
+func (s *statusFixture) awaitShown(what string, c *faultyChannel, ok func(*faultyChannel, shownChannel) bool) {
+	s.T.Helper()
+	var shown shownChannel
+	defer func() {
+		if s.T.Failed() {
+			s.T.Logf("%s: %s: %+v", what, c.name(), shown)
+		}
+	}()
+	harness.Eventually(s.T, what+": "+c.name(), func() bool {
+		shown = s.show(c)
+		return ok(c, shown)
+	})
 }
 
 // requireDoctor checks the line of each channel in the output of doctor.
@@ -359,40 +365,6 @@ func (s *statusFixture) requireMessages() {
 		if err != nil {
 			s.T.Errorf("%s: send a message: %v", c.name(), err)
 		}
-	}
-}
-
-// requireRefusal checks that a refused webhook is shown with its reason, the URL and a request ID, and
-// that it does not change the status.
-func (s *statusFixture) requireRefusal() {
-	s.T.Helper()
-	c := s.find(adapters.SMS, "slow")
-	path := "/hooks/sms/" + c.instance
-	res, err := s.API.Do(s.T.Context(), http.MethodPost, path, http.Header{
-		"Content-Type": {"application/x-www-form-urlencoded"}, "X-Twilio-Signature": {"forged"},
-	}, "Body=hi")
-	if err != nil || res.Status != http.StatusForbidden {
-		s.T.Fatalf("forged webhook: status %d, %v, want 403", res.Status, err)
-	}
-	shown := s.show(c)
-	want := fmt.Sprintf("checked against %s, request %s", s.Settings.PublicURL+path, res.Header.Get("X-Request-Id"))
-	if warnings := strings.Join(shown.Warnings, "\n"); shown.Status != "active" || !strings.Contains(warnings, want) ||
-		!strings.Contains(warnings, "(signature)") {
-		s.T.Errorf("channel after a forged webhook = %+v, want active with the warning %q", shown, want)
-	}
-	for _, part := range []string{
-		`"webhook rejected"`, `"reason":"signature"`, c.instance, s.Settings.PublicURL + path, res.Header.Get("X-Request-Id"),
-	} {
-		if !slices.ContainsFunc(strings.Split(s.Log.String(), "\n"), func(line string) bool {
-			return strings.Contains(line, "webhook rejected") && strings.Contains(line, part)
-		}) {
-			s.T.Errorf("no log line of the refused webhook contains %s", part)
-		}
-	}
-	metrics, err := s.API.Do(s.T.Context(), http.MethodGet, "/metrics", harness.BearerHeader(harness.AdminKey), "")
-	line := fmt.Sprintf("hydragate_hooks_refused_total{channel=\"sms\",instance=%q,reason=\"signature\"} 1\n", c.instance)
-	if err != nil || !strings.Contains(metrics.Body, line) {
-		s.T.Errorf("the metrics do not contain %s: %v", line, err)
 	}
 }
 

@@ -61,7 +61,8 @@ func Run(t *testing.T, engine harness.Engine, all []*Case) (results []Result) {
 	r.ConnectChannel(r.InstanceID, "whatsapp", map[string]string{
 		"account_sid": harness.TwilioAccount, "auth_token": harness.TwilioToken, "phone_number": harness.SMSBotNumber,
 	})
-	r.MustCall("PATCH", "/v1/instances/"+r.InstanceID, map[string]any{"events": gateway.AllEventTypes()}, http.StatusOK, nil)
+	events := map[string]any{"events": gateway.AllEventTypes()}
+	r.MustCall("PATCH", "/v1/instances/"+r.InstanceID, events, http.StatusOK, nil)
 	r.App.Update(func() { r.App.Answer = r.answer })
 	rounds := 0
 	for i, c := range all {
