@@ -300,27 +300,33 @@ func (h *ClaimFixture) ProcessMessages() {
 	h.ProcessAll(h.NewWorker(h.Claims, h.Store))
 }
 
-// patientCodeStore repeats calls that fail, because Redis may take too long on a busy machine.
+// patientCodeStore repeats calls that fail, and ignores deadlines of the caller, because Redis may take too
+// long on a busy machine.
 type patientCodeStore struct{ claim.CodeStore }
 
 func (s patientCodeStore) Put(ctx context.Context, target claim.Target, code string) error {
-	_, err := patiently(func() (struct{}, error) { return struct{}{}, s.CodeStore.Put(ctx, target, code) })
+	_, err := patiently(ctx, func(ctx context.Context) (struct{}, error) {
+		return struct{}{}, s.CodeStore.Put(ctx, target, code)
+	})
 	return err
 }
 
 func (s patientCodeStore) Find(
 	ctx context.Context, target claim.Target, codes []string,
 ) (map[string]claim.Target, error) {
-	return patiently(func() (map[string]claim.Target, error) { return s.CodeStore.Find(ctx, target, codes) })
+	return patiently(ctx, func(ctx context.Context) (map[string]claim.Target, error) {
+		return s.CodeStore.Find(ctx, target, codes)
+	})
 }
 
 func (s patientCodeStore) Peek(ctx context.Context, target claim.Target, code string) (claim.Result, error) {
-	return patiently(func() (claim.Result, error) { return s.CodeStore.Peek(ctx, target, code) })
+	return patiently(ctx, func(ctx context.Context) (claim.Result, error) { return s.CodeStore.Peek(ctx, target, code) })
 }
 
-func patiently[T any](call func() (T, error)) (result T, err error) {
+func patiently[T any](ctx context.Context, call func(context.Context) (T, error)) (result T, err error) {
+	ctx = context.WithoutCancel(ctx)
 	for range 20 {
-		if result, err = call(); err == nil {
+		if result, err = call(ctx); err == nil {
 			break
 		}
 	}
