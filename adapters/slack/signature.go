@@ -73,11 +73,14 @@ func sign(secret, timestamp string, body []byte) string {
 
 // isFresh reports whether timestamp is a decimal number of seconds close to the current time.
 func (a *Adapter) isFresh(timestamp string) bool {
-	seconds, err := strconv.ParseUint(timestamp, 10, 63) // accepts no sign
+	if timestamp == "" || len(timestamp) > 12 || !allBytes(timestamp, isDigit) {
+		return false
+	}
+	seconds, err := strconv.ParseInt(timestamp, 10, 64)
 	if err != nil {
 		return false
 	}
-	skew := a.now().Unix() - int64(seconds)
+	skew := a.now().Unix() - seconds
 	return skew <= int64(maxSkew/time.Second) && -skew <= int64(maxSkew/time.Second)
 }
 

@@ -78,14 +78,16 @@ func TestWorker_SlowCodeStore(t *testing.T) {
 				s := chatStores{chats: map[string]*conversationStore{}}
 				w := newWorker(s)
 				w.Claims = &claim.Service{Store: codes, Codes: codes}
-				started := time.Now()
-				var chats sync.WaitGroup
 				for _, id := range []string{"a", "b", "c"} {
 					chat := newConversation("BCDFGH", "BCDFGH", "BCDFGH")
 					for i := range chat.pending {
 						chat.pending[i].LiveCodes, chat.pending[i].HasLiveCode = true, true
 					}
 					s.chats[id] = chat
+				}
+				started := time.Now()
+				var chats sync.WaitGroup
+				for id, chat := range s.chats {
 					chats.Go(func() {
 						l := gateway.Lease{ConversationID: id}
 						if err := w.Run(t.Context(), l, queue.NewSlice(t.Context(), time.Hour)); err != nil {
