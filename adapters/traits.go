@@ -52,8 +52,8 @@ type Traits struct {
 	// Usernames reports whether each message contains the username of its sender, unless they have none.
 	Usernames bool
 
-	// InternalThreads reports whether the thread of a chat is an address of the bot, which is not
-	// told to applications.
+	// InternalThreads reports whether the thread of a chat is an address of the bot, which
+	// applications do not receive.
 	InternalThreads bool
 
 	// Aliases reports whether an account has several IDs, any of which may be that of a sender.

@@ -66,7 +66,7 @@ const (
 	exampleInstructions = "Open https://t.me/acme_bot?start=claim_WDJBMJKLNPQR, or write to @acme_bot on Telegram and " +
 		"send /claim WDJB-MJKL-NPQR before 2026-11-23 02:00 UTC. We confirm the account of the first person to do so."
 
-	examplePhoneSetUp = `{"account_sid":"ACXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXX","auth_token":"…",
+	examplePhoneSetUp = `{"account_sid":"AC00000000000000000000000000000000","auth_token":"…",
 		"phone_number":"+61400111222"}`
 )
 
@@ -246,7 +246,7 @@ func channelExamples() map[string]operation.Example {
 		"remove_whatsapp": {},
 		"get_telegram":    {Response: exampleTelegram},
 		"set_up_telegram": {
-			Request:  `{"bot_token":"123456789:XXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXX","mode":"webhook"}`,
+			Request:  `{"bot_token":"123456:ABC-DEF1234ghIkl-zyx57W2v1u123ew11","mode":"webhook"}`,
 			Response: exampleTelegram,
 			Conflict: "This bot is already connected elsewhere in this deployment",
 		},

@@ -162,7 +162,7 @@ func (a *API) unblockSender(ctx context.Context, in *SenderPath) (*blockOut, err
 	return &blockOut{blockResponse{IdentityID: in.IdentityID}}, nil
 }
 
-// EraseConfirmation is the parameter that tells the erasure of an unknown sender from a mistyped
+// EraseConfirmation is the parameter that distinguishes the erasure of an unknown sender from a mistyped
 // request to unlink an identity of a customer.
 type EraseConfirmation struct {
 	Erase string `query:"erase" required:"true" enum:"true" doc:"Must be true: everything that is stored about the sender is removed."`

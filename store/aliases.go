@@ -282,8 +282,8 @@ func (r *aliasResolver) merge(ctx context.Context, tx sqldb.DB, identities []loc
 	})
 }
 
-// moveIdentity gives an identity the external ID of the account k.externalID. A live claim code, which is
-// bound to the previous one, is revoked.
+// moveIdentity changes the external ID of an identity to k.externalID. A live claim code, which is bound to
+// the previous ID, is revoked.
 func (r *aliasResolver) moveIdentity(ctx context.Context, tx sqldb.DB, i identity.Identity, k accountID) error {
 	s := r.store
 	if err := s.revokeCodes(ctx, tx, identity.System, "account_merged", `tenant_id = $1 and id = $2`, r.tenant,

@@ -251,14 +251,16 @@ func (s *Store) moveStmts(m gateway.ConversationMove) []sqldb.Statement {
 func (s *Store) readMoves(
 	ctx context.Context, messages []gateway.IncomingMessage, cause error,
 ) (found bool, err error) {
-	var ids []string
+	var ids, tenants []string
 	for _, m := range distinctConversations(messages) {
-		ids = append(ids, m.ConversationID)
+		ids, tenants = append(ids, m.ConversationID), append(tenants, m.TenantID)
 	}
 	in, args := sqldb.PlaceholderList(nil, ids, "$%d")
+	ofTenants, args := sqldb.PlaceholderList(args, tenants, "$%d")
 	rs, err := s.ingestDB.Query(ctx, `
 		select conversation_id, moved_to from lanes
-		where kind = 'inbox' and moved_to is not null and conversation_id in (`+in+`)`, args...)
+		where tenant_id in (`+ofTenants+`) and kind = 'inbox' and moved_to is not null and conversation_id in (`+in+`)`,
+		args...)
 	moves, err := sqldb.ScanAll(rs, err, func(sc sqldb.ScanFunc) (m [2]string, err error) {
 		return m, sc(sqldb.Text(&m[0]), sqldb.Text(&m[1]))
 	})

@@ -119,8 +119,8 @@ func TestLease_ExcludedInstances(t *testing.T) {
 	})
 }
 
-// TestMoveConversation checks that a group remains one conversation when it gets another ID, whatever is received
-// and sent meanwhile: no message is lost or is in two conversations, and replies go to the new ID.
+// TestMoveConversation checks that a group remains one conversation when it gets another ID while messages are
+// received and sent: no message is lost or is in two conversations, and replies go to the new ID.
 func TestMoveConversation(t *testing.T) {
 	forEachFixture(t, func(t *testing.T, f *fixture) {
 		const before, after = "-45", "-10045"

@@ -95,7 +95,8 @@ func (s *Slack) deliverEvent(ctx context.Context, app SlackApp, u SlackUser, inn
 	})
 }
 
-// LimitEvents tells an app that events of its workspace are dropped since a minute.
+// LimitEvents delivers the event with which Slack reports that it drops events of a workspace from this minute
+// on.
 func (s *Slack) LimitEvents(ctx context.Context, appID string) (SlackDelivery, error) {
 	app, err := s.findApp(appID)
 	if err != nil {

@@ -65,7 +65,8 @@ func (a Adapter) Receive(r *http.Request, ep adapters.Endpoint, webhook string) 
 	return in, nil
 }
 
-// otherChannelNotice tells staff that messages from a channel arrive that the gateway does not support.
+// otherChannelNotice returns the notice for staff that messages arrive from a channel that the gateway does
+// not support.
 func otherChannelNotice(from string) adapters.ProviderNotice {
 	scheme, _, found := strings.Cut(from, ":")
 	if !found {

@@ -119,7 +119,7 @@ func cutPerson(s string) (after string, ok bool) {
 	switch {
 	case !found || !isSenderScheme(scheme):
 		bare = s
-	case len(bare) > 4 && isUserID(bare[:4]): // the end of such an ID cannot be told from what follows
+	case len(bare) > 4 && isUserID(bare[:4]): // the end of such an ID cannot be distinguished from what follows
 		return "MessageSid", true
 	}
 	digits, plus := strings.CutPrefix(bare, "+")

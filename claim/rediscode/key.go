@@ -53,8 +53,8 @@ func (k derivedKey) codeHash(s claim.Target, code string) []byte {
 	)
 }
 
-// indexKey returns the key of the index entry of code in the scope of s, on whatever channel it can be
-// redeemed: people also write it on another.
+// indexKey returns the key of the index entry of code in the scope of s. It does not depend on the channel,
+// because people also write codes on another one.
 func (k derivedKey) indexKey(s claim.Target, code string) string {
 	sum := mac(k.indexSecret, scopeOf(s), code)
 	return keyPrefix(s) + "code:" + base64.RawURLEncoding.EncodeToString(sum[:16])

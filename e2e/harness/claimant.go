@@ -185,7 +185,7 @@ func (c *claimant) requireNot(got, outcome string) {
 	}
 }
 
-// state returns what is stored about the codes of a claimant, which tells the cause of a wrong outcome.
+// state returns what is stored about the codes of a claimant, which shows the cause of a wrong outcome.
 func (c *claimant) state(ctx context.Context) string {
 	var b strings.Builder
 	for name, query := range map[string]string{

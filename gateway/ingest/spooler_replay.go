@@ -126,8 +126,8 @@ func (s *Spooler) loadRecords(
 // but setting a clock never makes an expired code valid.
 func (s *Spooler) receivedAt(r spool.Record, kept spoolRecord) time.Time {
 	now := time.Now()
-	age := now.Sub(r.Since)
-	if r.Since.IsZero() {
+	age := now.Sub(r.Appended)
+	if r.Appended.IsZero() {
 		age = min(s.readClock().since(kept.KeptAt), now.Sub(r.At))
 	}
 	return now.Add(-min(max(0, age), gateway.MaxOutage))

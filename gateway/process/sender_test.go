@@ -9,8 +9,8 @@ import (
 	"hydragate/identity"
 )
 
-// TestResolveSender_Username checks that the username of a message replaces the stored one, and that a sender who
-// gave theirs up has none, except on channels whose messages do not contain usernames.
+// TestResolveSender_Username checks that the username of a message replaces the stored one, and that a message
+// without one removes it, except on channels whose messages do not contain usernames.
 func TestResolveSender_Username(t *testing.T) {
 	for name, c := range map[string]struct {
 		channel      adapters.Channel

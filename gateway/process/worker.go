@@ -203,7 +203,7 @@ func changesSubscription(u gateway.IdentityUpdate) bool { return u.OptedOut != n
 // acknowledgeTimeout limits how long the messages behind a button press wait for its acknowledgement.
 const acknowledgeTimeout = 5 * time.Second
 
-// acknowledge tells the provider that the button presses of a commit were received. The provider does not
+// acknowledge reports to the provider that the button presses of a commit were received. The provider does not
 // wait for the application, so that the app of the person does not show progress for longer.
 func (w *Worker) acknowledge(ctx context.Context, c gateway.Commit, messages []gateway.StoredMessage) {
 	a, ok := w.Adapters[messages[0].Channel].(adapters.Acknowledger)

@@ -11,9 +11,9 @@ import (
 
 // A Record is a body that was passed to Append.
 type Record struct {
-	Body  []byte
-	At    time.Time // time of Append, by the wall clock
-	Since time.Time // time of Append, by the monotonic clock; zero if appended by another process
+	Body     []byte
+	At       time.Time // time of Append, by the wall clock
+	Appended time.Time // time of Append, by the monotonic clock; zero if appended by another process
 
 	uptime   time.Duration // of the process that appended it
 	file     *file
@@ -111,7 +111,7 @@ func (s *Spool) Next(n int) (rs []Record, err error) {
 		}
 		r.file = f
 		if f == s.own {
-			r.Since = s.opened.Add(r.uptime)
+			r.Appended = s.opened.Add(r.uptime)
 		}
 		rs = append(rs, r)
 	}

@@ -188,13 +188,13 @@ func TestSpool_RecordAge(t *testing.T) {
 	appendRecords(t, s, "old")
 	after := time.Now()
 	rs, err := s.Next(1)
-	if err != nil || len(rs) != 1 || rs[0].Since.Before(before) || rs[0].Since.After(after) {
+	if err != nil || len(rs) != 1 || rs[0].Appended.Before(before) || rs[0].Appended.After(after) {
 		t.Fatalf("Next = %+v, %v, want a record of between %s and %s", rs, err, before, after)
 	}
 	crash(s)
 	next, _ := takeOverDir(t, dir)
 	rs, err = next.Next(1)
-	if err != nil || len(rs) != 1 || !rs[0].Since.IsZero() || time.Since(rs[0].At) > time.Minute {
+	if err != nil || len(rs) != 1 || !rs[0].Appended.IsZero() || time.Since(rs[0].At) > time.Minute {
 		t.Fatalf("Next = %+v, %v, want no time by the monotonic clock for a record of another process", rs, err)
 	}
 }
