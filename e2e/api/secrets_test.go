@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -45,22 +46,31 @@ func secretEncodings(secret string) map[string]string {
 	}
 }
 
-// findSecrets returns a description of each canary that occurs in a place where it must not.
-func findSecrets(canaries []canary, places map[string][]byte) (found []string) {
+// findSecrets returns a description of each canary that occurs in a place where it must not, and where it
+// occurs.
+func findSecrets(canaries []canary, places map[string][]byte) map[string]string {
+	found := map[string]string{}
 	for place, content := range places {
+		names := map[string][]string{} // of the canaries and encodings, by encoded secret
 		for _, c := range canaries {
 			if c.stored && (place == "database" || place == "files") {
 				continue
 			}
 			for encoding, s := range secretEncodings(c.secret) {
-				if at := bytes.Index(content, []byte(s)); at >= 0 {
-					found = append(found, fmt.Sprintf("%s, %s, in %s after %q", c.name, encoding, place, content[max(0, at-80):at]))
-				}
+				names[s] = append(names[s], foundSecret(c.name, encoding, place))
 			}
 		}
+		harness.FindTexts(content, slices.Collect(maps.Keys(names)), func(s string, at int) {
+			for _, name := range names[s] {
+				found[name] = string(content[max(0, at-80):at])
+			}
+		})
 	}
-	slices.Sort(found)
 	return found
+}
+
+func foundSecret(name, encoding, place string) string {
+	return fmt.Sprintf("%s, %s, in %s", name, encoding, place)
 }
 
 // TestNoSecretLeaks runs the gateway at log level debug with known secrets, sends valid and
@@ -151,20 +161,26 @@ func testSecretLeaks(t *testing.T, engine harness.Engine, format string) {
 	}
 
 	places := f.collectPlaces(collector)
-	for _, found := range findSecrets(f.canaries, places) {
-		t.Error(found)
+	for name, before := range findSecrets(f.canaries, places) {
+		t.Errorf("%s after %q", name, before)
 	}
 	// Control: a planted secret must be found in every place and encoding.
 	planted := canary{"planted", "canary-planted/+=&é\"" + h.UniqueDigits(), false}
-	checks := 0
+	withSecret := map[string][]byte{}
 	for place, content := range places {
 		if len(content) == 0 {
 			t.Errorf("%s is empty", place)
 		}
-		for encoding, s := range secretEncodings(planted.secret) {
+		withSecret[place] = slices.Clip(content)
+		for _, s := range secretEncodings(planted.secret) {
+			withSecret[place] = append(withSecret[place], "\n"+s...)
+		}
+	}
+	checks, found := 0, findSecrets([]canary{planted}, withSecret)
+	for place := range places {
+		for encoding := range secretEncodings(planted.secret) {
 			checks++
-			withSecret := map[string][]byte{place: append(slices.Clip(content), s...)}
-			if len(findSecrets([]canary{planted}, withSecret)) == 0 {
+			if _, ok := found[foundSecret(planted.name, encoding, place)]; !ok {
 				t.Errorf("secret planted in %s (%s) not found", place, encoding)
 			}
 		}
